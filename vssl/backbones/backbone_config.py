@@ -1,0 +1,24 @@
+"""Which backbone, with which normalisation. Torch-free."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vssl.config import knob
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3DConfig:
+    """Separable Inception-v1 (Xie et al. 2018), 1024 features."""
+
+    name: Literal["s3d"] = "s3d"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyConfig:
+    """Three small 3D convolutions: seconds a stage on a CPU, for smoke runs and tests."""
+
+    name: Literal["tiny"] = "tiny"
+    width: int = knob(16, doc="channels of the first layer; features are four times as many")
+
+
+BackboneConfig = S3DConfig | TinyConfig

@@ -1,0 +1,214 @@
+"""Plain mappings to nested frozen dataclasses and back, strictly.
+
+A config class is a frozen, keyword-only dataclass made of plain values, tuples, string-keyed mappings, other config
+classes, and unions of config classes told apart by a `name: Literal[...]` field. What is not understood is an error
+that offers the nearest right key. The same classes decide identity: `semantic` leaves out whatever cannot change a
+stage's result, and whatever was added later and still has its neutral value.
+"""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING
+from functools import cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_MISSING: Any = object()
+
+
+class ConfigError(ValueError):
+    """A config value that a person wrote and that cannot be used; the message says what to write instead."""
+
+
+def knob(
+    default: Any = MISSING, *, doc: str, semantic: bool = True, since: str | None = None, neutral: Any = _MISSING
+) -> Any:
+    """A config field with its documentation.
+
+    Args:
+        default: the one place where the default is written; leave out for a field that must be given.
+        doc: meaning and unit.
+        semantic: whether the value can change the result of a stage; if not, it stays out of the stage id.
+        since: version that added the field after its kind was first released.
+        neutral: the value that behaves like the time before the field existed; there the field stays out of the id.
+    """
+    metadata = {"doc": doc, "semantic": semantic}
+    if (since is None) != (neutral is _MISSING):
+        raise TypeError("a later field needs both `since` and `neutral`, so that old stage ids stay as they are")
+    if since is not None:
+        metadata |= {"since": since, "neutral": neutral}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def nested(config_class: type, *, doc: str, semantic: bool = True) -> Any:
+    """A field that holds another config class, at its defaults unless given."""
+    return dataclasses.field(default_factory=config_class, metadata={"doc": doc, "semantic": semantic})
+
+
+def nearest(word: str, accepted: Iterable[str]) -> str:
+    """' (did you mean `x`?)' where one of the accepted words is close, else nothing."""
+    close = difflib.get_close_matches(word, list(accepted), n=1, cutoff=0.6)
+    return f" (did you mean `{close[0]}`?)" if close else ""
+
+
+def build(config_class: type[T], mapping: Mapping[str, Any], path: str = "") -> T:
+    """Make a config object from a plain mapping.
+
+    Raises:
+        ConfigError: unknown key, missing key, wrong type, or a value that the class itself refuses.
+    """
+    if not isinstance(mapping, Mapping):
+        raise ConfigError(f"{path or 'config'}: expected a mapping, got {mapping!r}")
+    fields = _fields(config_class)
+    for key in mapping:
+        if key not in fields:
+            where = f"{path}.{key}" if path else str(key)
+            raise ConfigError(
+                f"unknown key `{where}`{nearest(str(key), fields)}; accepted here: {', '.join(sorted(fields))}"
+            )
+    values: dict[str, Any] = {}
+    for name, (field, annotation) in fields.items():
+        where = f"{path}.{name}" if path else name
+        if name in mapping:
+            values[name] = _convert(annotation, mapping[name], where)
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise ConfigError(f"`{where}` is missing: {field.metadata.get('doc', 'it has no default')}")
+    try:
+        return config_class(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}" if path else str(error)) from None
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """The whole config as plain values: dicts, lists, numbers, strings, booleans and None."""
+    return {name: _plain(getattr(config, name), to_mapping) for name in _fields(type(config))}
+
+
+def semantic(config: Any) -> dict[str, Any]:
+    """The part of a config that decides a stage's result, and so its identity."""
+    kept: dict[str, Any] = {}
+    for name, (field, _) in _fields(type(config)).items():
+        value = getattr(config, name)
+        if not field.metadata.get("semantic", True):
+            continue
+        if "neutral" in field.metadata and value == field.metadata["neutral"]:
+            continue
+        kept[name] = _plain(value, semantic)
+    return kept
+
+
+def keys(config_class: type, prefix: str = "") -> frozenset[str]:
+    """Every dotted key that a config class accepts, those of all members of a union included."""
+    found: set[str] = set()
+    for name, (_, annotation) in _fields(config_class).items():
+        found.add(prefix + name)
+        for member in _config_classes(annotation):
+            found |= keys(member, f"{prefix}{name}.")
+    return frozenset(found)
+
+
+@cache
+def _fields(config_class: type) -> dict[str, tuple[dataclasses.Field[Any], Any]]:
+    if not dataclasses.is_dataclass(config_class):
+        raise TypeError(f"{config_class!r} is not a dataclass")
+    hints = typing.get_type_hints(config_class)
+    return {field.name: (field, hints[field.name]) for field in dataclasses.fields(config_class) if field.init}
+
+
+def _config_classes(annotation: Any) -> list[type]:
+    if dataclasses.is_dataclass(annotation):
+        return [typing.cast(type, annotation)]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return [member for option in typing.get_args(annotation) for member in _config_classes(option)]
+    return []
+
+
+def _convert(annotation: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(arguments, value, where)
+    if origin is typing.Literal:
+        if value not in arguments or isinstance(value, bool) != any(isinstance(a, bool) for a in arguments):
+            accepted = ", ".join(str(argument) for argument in arguments)
+            raise ConfigError(f"`{where}` is {value!r}{nearest(str(value), map(str, arguments))}; accepted: {accepted}")
+        return value
+    if dataclasses.is_dataclass(annotation):
+        return build(typing.cast(type, annotation), value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"`{where}` is {value!r}; expected a list, as in [{value!r}]")
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return tuple(_convert(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        if len(value) != len(arguments):
+            raise ConfigError(f"`{where}` is {list(value)!r}; expected {len(arguments)} values")
+        return tuple(_convert(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(arguments, value)))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"`{where}` is {value!r}; expected a mapping")
+        return {str(key): _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    return _convert_plain(annotation, value, where)
+
+
+def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    members = [option for option in options if option is not type(None)]
+    if len(members) == 1:
+        return _convert(members[0], value, where)
+    if not isinstance(value, Mapping) and any(dataclasses.is_dataclass(member) for member in members):
+        raise ConfigError(f"`{where}` is {value!r}; expected a mapping with a `name`")
+    if isinstance(value, Mapping):
+        by_name = {
+            argument: member
+            for member in members
+            for argument in typing.get_args(typing.get_type_hints(member)["name"])
+        }
+        name = value.get("name")
+        if name not in by_name:
+            raise ConfigError(
+                f"`{where}.name` is {name!r}{nearest(str(name), by_name)}; accepted: {', '.join(sorted(by_name))}"
+            )
+        return build(by_name[name], value, where)
+    failures = []
+    for member in members:
+        try:
+            return _convert(member, value, where)
+        except ConfigError as error:
+            failures.append(str(error))
+    raise ConfigError(failures[0])
+
+
+def _convert_plain(annotation: Any, value: Any, where: str) -> Any:
+    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if annotation is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if annotation is float and isinstance(value, str):  # YAML 1.1 reads 1e-6 as a string
+        try:
+            value = float(value)
+        except ValueError:
+            raise ConfigError(f"`{where}` is {value!r}; expected a number") from None
+    if type(value) is not annotation:
+        raise ConfigError(f"`{where}` is {value!r} ({type(value).__name__}); expected {annotation.__name__}")
+    if annotation is float and not math.isfinite(value):
+        raise ConfigError(f"`{where}` is {value!r}; expected a finite number")
+    return value
+
+
+def _plain(value: Any, convert: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return convert(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item, convert) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, convert) for item in value]
+    return value

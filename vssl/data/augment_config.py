@@ -1,0 +1,40 @@
+"""Strengths and probabilities of augmentations. Torch-free. Defaults are ViCC's (method card section 6)."""
+
+from dataclasses import dataclass
+
+from vssl.config import knob
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoViewAugmentConfig:
+    """ViCC's pretraining views: one draw per clip, shared by RGB and flow."""
+
+    crop_area_min: float = knob(0.2, doc="smallest area of the random sized crop, share of the frame")
+    flip_probability: float = knob(0.5, doc="horizontal flip; 0 where left and right are classes")
+    jitter_probability: float = knob(0.8, doc="colour jitter of a strong view")
+    jitter: tuple[float, float, float, float] = knob((0.4, 0.4, 0.4, 0.1), doc="brightness, contrast, saturation, hue")
+    grey_probability: float = knob(0.2, doc="one colour channel for all three, drawn per frame")
+    blur_probability: float = knob(0.5, doc="Gaussian blur of a strong view, radius 0.1 to 2 pixels")
+    two_clip_probability: float = knob(
+        0.5, doc="two clips of the video as views; else one clip twice, one of them strong"
+    )
+    strong_probability: float = knob(0.3, doc="that a view of a two-clip sample is strong")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyAugmentConfig:
+    """Training views of a linear probe or a fine-tuning (method card ViCC, section 8)."""
+
+    resize_crop: int = knob(224, doc="side of the random sized crop before it is resized to crop_size; pixels")
+    crop_area_min: float = knob(0.2, doc="smallest area of the random sized crop, share of the frame")
+    flip_probability: float = knob(0.5, doc="horizontal flip; 0 where left and right are classes")
+    jitter_probability: float = knob(0.3, doc="colour jitter")
+    jitter: tuple[float, float, float, float] = knob((0.4, 0.4, 0.4, 0.1), doc="brightness, contrast, saturation, hue")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestViewConfig:
+    """How a test clip becomes a view: centre crop, resize, normalise; deterministic unless `compat_jitter`."""
+
+    centre_crop: int = knob(224, doc="side of the centre crop on the native frame, pixels; 0: the short side")
+    compat_jitter: bool = knob(False, doc="the original's colour jitter at test time (trap T9), p 0.3 per video")

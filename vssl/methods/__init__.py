@@ -1,0 +1,1 @@
+"""METHODS: every learning objective by name, and what the training loop asks of one."""

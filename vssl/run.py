@@ -1,0 +1,128 @@
+"""What a stage function sees of the world that runs it. Torch-free, and ignorant of Slurm, queues and tracking."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from vssl.artifacts import StageFolder
+
+
+class Stopped(Exception):
+    """Raised by a stage that was asked to stop and has saved everything it needs to go on later."""
+
+
+class StageError(Exception):
+    """A stage cannot do its work for a reason that its user can mend; the message says how."""
+
+
+class Journal:
+    """The metric history of a stage: one JSON line {step, time_ms, values} per report, floats by repr.
+
+    The journal is the truth; trackers are copies. Lines are buffered by the operating system and made durable by
+    `sync`, which a checkpoint calls before it stores the byte offset that `sync` returns. A resumed stage truncates to
+    the offset in its checkpoint, so a step is never reported twice.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def append(self, step: int, values: Mapping[str, float]) -> None:
+        row = {"step": step, "time_ms": time.time_ns() // 1_000_000, "values": dict(values)}
+        os.write(self._open(), (json.dumps(row) + "\n").encode())
+
+    def sync(self) -> int:
+        """Make all lines durable and return the journal's length in bytes."""
+        descriptor = self._open()
+        os.fsync(descriptor)
+        return os.fstat(descriptor).st_size
+
+    def truncate(self, offset: int) -> None:
+        """Forget all lines after a byte offset that an earlier `sync` returned."""
+        descriptor = self._open()
+        size = os.fstat(descriptor).st_size
+        if size < offset:
+            raise StageError(
+                f"{self._path} has {size} bytes but its checkpoint names {offset}: the journal was cut by hand or by "
+                "a failing disk; redo the stage with force="
+            )
+        os.ftruncate(descriptor, offset)
+        os.fsync(descriptor)
+
+    def close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        return self._descriptor
+
+
+def read_journal(path: Path, limit: int | None = None) -> list[dict]:  # type: ignore[type-arg]
+    """Rows of a journal up to a byte limit; a line that is still being written is left out."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    whole = data[: limit if limit is not None else data.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+class Run:
+    """One execution of a stage, as its function sees it.
+
+    Args:
+        folder: the stage's folder.
+        stop_requested: becomes true once a signal, a time limit or a person asked this process to stop.
+        owns: false once a newer attempt has taken the stage over; this process must then write no more.
+    """
+
+    def __init__(
+        self,
+        folder: StageFolder,
+        *,
+        stop_requested: Callable[[], bool] = lambda: False,
+        owns: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.folder = folder
+        self.journal = Journal(folder.journal)
+        self._stop_requested = stop_requested
+        self._owns = owns
+
+    @property
+    def dir(self) -> Path:
+        return self.folder.root
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Append scalars of a step to the journal. Rank 0 only."""
+        self.journal.append(step, values)
+
+    def beat(self) -> None:
+        """Say that the stage is alive and getting on."""
+        self.folder.beat.touch()
+
+    def should_stop(self) -> bool:
+        """Whether this process was asked to stop; ranks agree on the step among themselves."""
+        return self._stop_requested()
+
+    def check_ownership(self) -> None:
+        """Call before each durable write.
+
+        Raises:
+            StageError: a newer attempt owns the stage.
+        """
+        if not self._owns():
+            raise StageError(f"a newer attempt has taken over {self.folder.root.name}; this one stops writing")
+
+    def artifact(self, name: str) -> Path:
+        """Where to put an artifact; its folder exists. Nobody reads it before the stage's completion record."""
+        self.folder.artifacts.mkdir(parents=True, exist_ok=True)
+        return self.folder.artifacts / name
+
+    def say(self, text: str) -> None:
+        """One line for the person who watches."""
+        print(text, flush=True)

@@ -1,0 +1,112 @@
+"""STAGES: every kind of work, as data. Torch-free: this table is the contract between the library and the launcher."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from vssl.artifacts import Inputs
+from vssl.run import Run
+
+StageFunction = Callable[[Any, Inputs, Run], dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """One input of a kind: which artifact types it takes, whether it must be given, and whether it takes many."""
+
+    types: tuple[str, ...]
+    required: bool = True
+    many: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageKind:
+    """One kind of work. The planner reads the table; only a running job calls `load`.
+
+    A config class may define `reads(self) -> frozenset[str]`: the roles that a stage with this config uses. An input
+    bound to another role of the kind is then dropped, so an RGB stage never waits for optical flow.
+    """
+
+    entry: str  # "package.module:function", resolved late so that planning stays light
+    config: str  # "package.module:Class", torch-free
+    version: int = 1  # part of every id: raised when the same config no longer means the same result
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    makes: Mapping[str, str] = field(default_factory=dict)  # artifact name -> type
+    main: str = ""  # the artifact that a sweep's `output:` binds
+
+    def load(self) -> StageFunction:
+        function: StageFunction = resolve(self.entry)
+        return function
+
+    def config_class(self) -> type[Any]:
+        found: type[Any] = resolve(self.config)
+        return found
+
+
+def resolve(entry: str) -> Any:
+    """The object named by "package.module:name"."""
+    module, _, name = entry.partition(":")
+    return getattr(import_module(module), name)
+
+
+_DATASET = Role(types=("dataset",))
+_MOTION = Role(types=("flow",))
+_WEIGHTS = Role(types=("weights",), required=False)
+
+STAGES: dict[str, StageKind] = {
+    "flow": StageKind(
+        entry="vssl.stages.flow:run",
+        config="vssl.stages.flow_config:FlowConfig",
+        roles={"dataset": _DATASET},
+        makes={"flow": "flow"},
+        main="flow",
+    ),
+    "pretrain": StageKind(
+        entry="vssl.stages.pretrain:run",
+        config="vssl.stages.pretrain_config:PretrainConfig",
+        roles={
+            "dataset": _DATASET,
+            "motion": _MOTION,
+            "main": _WEIGHTS,
+            "second": Role(types=("weights",)),
+        },
+        makes={"weights": "weights", "plots": "plots"},
+        main="weights",
+    ),
+    "retrieval": StageKind(
+        entry="vssl.stages.retrieval:run",
+        config="vssl.stages.retrieval_config:RetrievalConfig",
+        roles={"dataset": _DATASET, "motion": _MOTION, "weights": _WEIGHTS},
+        makes={"features": "features", "metrics": "metrics"},
+        main="features",
+    ),
+    "linear": StageKind(
+        entry="vssl.stages.linear:run",
+        config="vssl.stages.linear_config:LinearConfig",
+        roles={"dataset": _DATASET, "motion": _MOTION, "weights": _WEIGHTS},
+        makes={"predictions": "predictions", "weights": "weights", "metrics": "metrics", "plots": "plots"},
+        main="predictions",
+    ),
+    "fusion": StageKind(
+        entry="vssl.stages.fusion:run",
+        config="vssl.stages.fusion_config:FusionConfig",
+        roles={"rgb": Role(types=("features", "predictions")), "flow": Role(types=("features", "predictions"))},
+        makes={"metrics": "metrics"},
+        main="metrics",
+    ),
+    "summary": StageKind(
+        entry="vssl.stages.summary:run",
+        config="vssl.stages.summary_config:SummaryConfig",
+        roles={"metrics": Role(types=("metrics",), many=True)},
+        makes={"metrics": "metrics"},
+        main="metrics",
+    ),
+    "probe": StageKind(
+        entry="vssl.stages.probe:run",
+        config="vssl.stages.probe_config:ProbeConfig",
+        roles={"before": Role(types=("state",), required=False, many=True)},
+        makes={"state": "state"},
+        main="state",
+    ),
+}

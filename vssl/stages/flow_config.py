@@ -1,0 +1,18 @@
+"""Config of optical flow extraction. Torch-free."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vssl.config import knob, nested
+from vssl.data.dataset_config import FlowSourceConfig
+from vssl.stages.runtime_config import RuntimeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig:
+    """Dense flow between consecutive frames, quantised and stored as video (method card ViCC, section 6)."""
+
+    algorithm: Literal["farneback", "tvl1"] = knob("tvl1", doc="tvl1 is the paper's; farneback is 40 times faster")
+    bound: float = knob(20.0, doc="displacements are clipped to +-bound pixels before quantisation to 8 bits")
+    data: FlowSourceConfig = knob(doc="the videos")
+    runtime: RuntimeConfig = nested(RuntimeConfig, doc="workers, threads")

@@ -1,0 +1,12 @@
+"""Config of two-stream late fusion. Torch-free."""
+
+from dataclasses import dataclass
+
+from vssl.config import knob
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionConfig:
+    """Features: sum of the two similarity matrices. Predictions: mean of the two probabilities. Joined by video name."""
+
+    ks: tuple[int, ...] = knob((1, 5, 10, 20, 50), doc="recall at these ranks, for features")

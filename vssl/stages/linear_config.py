@@ -1,0 +1,37 @@
+"""Config of the linear probe. Torch-free."""
+
+from dataclasses import dataclass
+
+from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
+from vssl.config import knob, nested
+from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig
+from vssl.data.dataset_config import ClipsConfig
+from vssl.optim_config import CosineConfig, MilestonesConfig, SGDConfig
+from vssl.stages.runtime_config import RuntimeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearConfig:
+    """A linear classifier on frozen, L2-normalised, batch-normalised features (method card ViCC, section 8)."""
+
+    seed: int = knob(0, doc="of the head, sample order, augmentations, and of an untrained backbone")
+    epochs: int = knob(100, doc="epochs to train")
+    global_batch_size: int = knob(128, doc="videos per step over all ranks")
+    backbone: BackboneConfig = nested(S3DConfig, doc="must be the backbone that made the weights")
+    data: ClipsConfig = knob(doc="videos and clips")
+    augment: ClassifyAugmentConfig = nested(ClassifyAugmentConfig, doc="training views")
+    test_view: TestViewConfig = nested(TestViewConfig, doc="test views")
+    optim: SGDConfig = nested(SGDConfig, doc="optimiser of the head")
+    schedule: CosineConfig | MilestonesConfig = nested(MilestonesConfig, doc="learning rate over training")
+    runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading, checkpoints")
+
+    def __post_init__(self) -> None:
+        if self.data.modality == "both":
+            raise ValueError(
+                "a linear probe reads one stream: data.modality is rgb or flow; fuse the two with `fusion`"
+            )
+        if self.epochs < 1 or self.global_batch_size < 2:
+            raise ValueError("epochs is at least 1 and global_batch_size at least 2")
+
+    def reads(self) -> frozenset[str]:
+        return frozenset({"dataset", "weights"} | ({"motion"} if self.data.modality == "flow" else set()))

@@ -1,0 +1,46 @@
+"""Config of self-supervised pretraining. Torch-free."""
+
+from dataclasses import dataclass
+
+from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
+from vssl.config import knob, nested
+from vssl.data.augment_config import TwoViewAugmentConfig
+from vssl.data.dataset_config import ClipsConfig
+from vssl.methods.vicc_config import ViCCConfig
+from vssl.optim_config import CosineConfig, MilestonesConfig, SGDConfig
+from vssl.stages.runtime_config import RuntimeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    seed: int = knob(31, doc="of initial weights, sample order, augmentations, shuffles")
+    epochs: int = knob(doc="epochs to train")
+    schedule_epochs: int | None = knob(None, doc="length of the learning rate schedule in epochs; null: `epochs`")
+    global_batch_size: int = knob(doc="videos per step over all ranks")
+    method: ViCCConfig = nested(ViCCConfig, doc="the learning objective")
+    backbone: BackboneConfig = nested(S3DConfig, doc="the network whose features are learned")
+    data: ClipsConfig = knob(doc="videos and clips")
+    augment: TwoViewAugmentConfig = nested(TwoViewAugmentConfig, doc="how a clip becomes views")
+    optim: SGDConfig = nested(SGDConfig, doc="optimiser")
+    schedule: CosineConfig | MilestonesConfig = nested(CosineConfig, doc="learning rate over training")
+    runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading, checkpoints")
+
+    def __post_init__(self) -> None:
+        if (self.data.modality == "both") != (self.method.main_stream is not None):
+            raise ValueError(
+                f"data.modality is {self.data.modality!r} and method.main_stream is {self.method.main_stream!r}; "
+                "cross-stream takes data.modality=both with a main_stream, single-stream rgb or flow without one"
+            )
+        if self.epochs < 1 or self.global_batch_size < 2:
+            raise ValueError("epochs is at least 1 and global_batch_size at least 2")
+        if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
+            raise ValueError(f"schedule_epochs is {self.schedule_epochs}, shorter than epochs ({self.epochs})")
+        for key, size in (("queue_len", self.method.queue_len), ("global_batch_size", self.global_batch_size)):
+            unit = self.global_batch_size if key == "queue_len" else self.method.bn_group_size
+            if unit and size % unit:
+                raise ValueError(f"{key} is {size}, not a multiple of {unit}; take {size - size % unit or unit}")
+
+    def reads(self) -> frozenset[str]:
+        motion = frozenset({"motion"}) if self.data.modality != "rgb" else frozenset()
+        streams = frozenset({"main", "second"}) if self.method.main_stream else frozenset()
+        return frozenset({"dataset"}) | motion | streams

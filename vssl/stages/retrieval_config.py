@@ -1,0 +1,33 @@
+"""Config of nearest-neighbour retrieval. Torch-free."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
+from vssl.config import knob, nested
+from vssl.data.augment_config import TestViewConfig
+from vssl.data.dataset_config import ClipsConfig
+from vssl.stages.runtime_config import RuntimeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalConfig:
+    """Queries of the test split against the gallery of the train split (method card ViCC, section 8)."""
+
+    seed: int = knob(0, doc="of an untrained backbone, and of a one-clip gallery")
+    gallery: Literal["windows", "one-clip"] = knob(
+        "windows", doc="all windows of a gallery video, or one random clip as the original (trap T9)"
+    )
+    ks: tuple[int, ...] = knob((1, 5, 10, 20, 50), doc="recall at these ranks")
+    batch_size: int = knob(32, doc="clips per forward", semantic=False)
+    backbone: BackboneConfig = nested(S3DConfig, doc="must be the backbone that made the weights")
+    data: ClipsConfig = knob(doc="videos and clips")
+    test_view: TestViewConfig = nested(TestViewConfig, doc="how a clip becomes a view")
+    runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading")
+
+    def __post_init__(self) -> None:
+        if self.data.modality == "both":
+            raise ValueError("retrieval reads one stream: data.modality is rgb or flow; fuse the two with `fusion`")
+
+    def reads(self) -> frozenset[str]:
+        return frozenset({"dataset", "weights"} | ({"motion"} if self.data.modality == "flow" else set()))
