@@ -1,4 +1,7 @@
-"""The plan: a directed acyclic graph of stages with stable identities, as a value. Pure: no clock, no disk, no scheduler."""
+"""The plan: a directed acyclic graph of stages with stable identities, as a value.
+
+Pure: no clock, no disk, no scheduler.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -7,6 +7,6 @@ from vssl.config import knob
 
 @dataclass(frozen=True, kw_only=True)
 class FusionConfig:
-    """Features: sum of the two similarity matrices. Predictions: mean of the two probabilities. Joined by video name."""
+    """Features: sum of the similarity matrices. Predictions: mean of the probabilities. Joined by video name."""
 
     ks: tuple[int, ...] = knob((1, 5, 10, 20, 50), doc="recall at these ranks, for features")
