@@ -1,0 +1,173 @@
+"""Rank, world size and the few collectives that the library uses. Everything works in a single process without a group.
+
+CPU ranks talk through gloo, GPU ranks through NCCL. Every collective below must be called by all ranks in the same
+order; a decision that only one rank can see (a clock, a signal) is therefore agreed on first, by `any_true` or
+`broadcast_object`, and acted on afterwards.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from vssl.rendezvous import Place, meet, place_from_environment
+
+
+def is_initialised() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    return dist.get_rank() if is_initialised() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if is_initialised() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes: rank 0."""
+    return rank() == 0
+
+
+def local_rank() -> int:
+    """Index of this process on its machine, as its starter numbered it."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def init_from_environment(rendezvous: Path | None = None, *, device: str = "auto", timeout_s: float = 120.0) -> Place:
+    """Join the process group that the environment describes, if it describes one.
+
+    Args:
+        rendezvous: file through which the ranks of our own jobs meet; None: the variable VSSL_RENDEZVOUS.
+        device: `cpu`, `cuda` or `auto`; decides between gloo and NCCL.
+        timeout_s: seconds to wait for the other ranks.
+
+    Returns:
+        The rank, local rank and world size that were read; world size 1 opens no group.
+
+    Raises:
+        StageError: a partial set of variables, or ranks that did not come in time or disagree on the world size.
+    """
+    place = place_from_environment(os.environ, rendezvous)
+    if is_initialised() or (place.world_size == 1 and place.rendezvous is None and place.master is None):
+        return place
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
+    meet(place, backend="nccl" if on_gpu else "gloo", timeout_s=timeout_s)
+    return place
+
+
+def destroy() -> None:
+    """Leave the process group, if there is one."""
+    if is_initialised():
+        dist.destroy_process_group()
+
+
+class _AllReduceSum(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone()
+        dist.all_reduce(total)
+        return total
+
+
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """Sum over ranks, without gradient; the argument is left as it is."""
+    total = tensor.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(total)
+    return total
+
+
+def all_reduce_sum_with_gradient(tensor: Tensor) -> Tensor:
+    """Sum over ranks; its gradient is the sum over ranks of the gradients, so every rank's loss reaches every input."""
+    if world_size() == 1:
+        return tensor
+    total: Tensor = _AllReduceSum.apply(tensor)
+    return total
+
+
+def all_reduce_max(tensor: Tensor) -> Tensor:
+    """Largest value over ranks, elementwise, without gradient."""
+    largest = tensor.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+    return largest
+
+
+def all_gather_cat(tensor: Tensor, dim: int = 0) -> Tensor:
+    """Equal-shaped tensors of all ranks, concatenated in rank order, without gradient.
+
+    Args:
+        tensor: (..., N_r, ...) with the same shape on every rank.
+        dim: axis to concatenate along.
+    """
+    if world_size() == 1:
+        return tensor.detach()
+    local = tensor.detach().contiguous()
+    parts = [torch.empty_like(local) for _ in range(world_size())]
+    dist.all_gather(parts, local)
+    return torch.cat(parts, dim=dim)
+
+
+def broadcast(tensor: Tensor, source: int = 0) -> Tensor:
+    """The tensor of rank `source`, on every rank, without gradient; the argument is left as it is."""
+    copy = tensor.detach().clone()
+    if world_size() > 1:
+        dist.broadcast(copy, src=source)
+    return copy
+
+
+def broadcast_object(value: Any, source: int = 0) -> Any:
+    """A plain value of rank `source`, on every rank."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=source)
+    return box[0]
+
+
+def all_gather_object(value: Any) -> list[Any]:
+    """Plain values of all ranks, in rank order."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def barrier() -> None:
+    if world_size() > 1:
+        dist.barrier()
+
+
+def any_true(flag: bool) -> bool:
+    """Whether any rank says yes; the same answer on all of them."""
+    if world_size() == 1:
+        return flag
+    on_gpu = dist.get_backend() == "nccl"
+    votes = torch.tensor(int(flag), device=torch.device("cuda", torch.cuda.current_device()) if on_gpu else "cpu")
+    return bool(all_reduce_max(votes).item())
+
+
+@contextmanager
+def process_group(rendezvous: Path | None = None, *, device: str = "auto") -> Iterator[Place]:
+    """`init_from_environment` for the length of a block."""
+    place = init_from_environment(rendezvous, device=device)
+    try:
+        yield place
+    finally:
+        destroy()
