@@ -1,0 +1,35 @@
+# Everything starts here: each target sets up .venv first, which costs nothing once it is there.
+#   make demo            the main pipeline, small, on this machine, on generated videos   (ARGS= adds overrides)
+#   make test            lint, types and tests                                             (ARGS= goes to pytest)
+#   make ui              the results in MLflow's own interface                             (PORT=5000)
+#   make lint            ruff and mypy alone
+#   make bench           every script of benchmarks/, one after the other
+PYTHON ?= python3
+PORT ?= 5000
+ARGS ?=
+RUN := .venv/bin/python
+ROOT := $(abspath $(or $(VSSL_ROOT),runs))
+export PYTHON
+
+.PHONY: demo test ui lint bench venv
+.NOTPARALLEL:
+
+venv:
+	@.ci/setup_venv
+
+demo: venv
+	$(RUN) launch/pipeline.py sweep=vicc_cross scale=demo executor=local $(ARGS)
+
+lint: venv
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+test: lint
+	$(RUN) -m pytest $(ARGS)
+
+ui: venv
+	@.ci/ui $(ROOT) $(PORT)
+
+bench: venv
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script $(ARGS); done
