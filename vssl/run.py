@@ -9,6 +9,9 @@ from pathlib import Path
 from vssl.artifacts import StageFolder
 
 
+_BEAT_EVERY_S = 1.0
+
+
 class Stopped(Exception):
     """Raised by a stage that was asked to stop and has saved everything it needs to go on later."""
 
@@ -92,6 +95,7 @@ class Run:
         self.journal = Journal(folder.journal)
         self._stop_requested = stop_requested
         self._owns = owns
+        self._last_beat = -_BEAT_EVERY_S
 
     @property
     def dir(self) -> Path:
@@ -101,9 +105,16 @@ class Run:
         """Append scalars of a step to the journal. Rank 0 only."""
         self.journal.append(step, values)
 
-    def beat(self) -> None:
-        """Say that the stage is alive and getting on."""
-        self.folder.beat.touch()
+    def beat(self, step: int | None = None, steps: int | None = None) -> None:
+        """Say that the stage is alive and, for whoever watches, at which of how many steps. Costs I/O once a second."""
+        now = time.monotonic()
+        if now - self._last_beat < _BEAT_EVERY_S:
+            return
+        self._last_beat = now
+        if step is None:
+            self.folder.beat.touch()
+        else:
+            self.folder.beat.write_text(f"{step} {steps or ''}\n")
 
     def should_stop(self) -> bool:
         """Whether this process was asked to stop; ranks agree on the step among themselves."""
