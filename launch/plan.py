@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vssl.config import knob
+from vssl.config import knob, to_mapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,3 +86,19 @@ class Plan:
     @property
     def by_name(self) -> Mapping[str, PlannedStage]:
         return {stage.name: stage for stage in self.stages}
+
+
+def plan_mapping(plan: Plan) -> dict[str, Any]:
+    """A plan as plain values, for `plan.json`; `plan_from_mapping` reads it back."""
+    return to_mapping(plan)
+
+
+def plan_from_mapping(mapping: Mapping[str, Any]) -> Plan:
+    """The plan that `plan_mapping` wrote."""
+    return Plan(**{**mapping, "stages": tuple(_stage_from_mapping(stage) for stage in mapping["stages"])})
+
+
+def _stage_from_mapping(mapping: Mapping[str, Any]) -> PlannedStage:
+    inputs = {role: tuple(Reference(**one) for one in ones) for role, ones in mapping["inputs"].items()}
+    changes = {"inputs": inputs, "after": tuple(mapping["after"]), "resources": Resources(**mapping["resources"])}
+    return PlannedStage(**{**mapping, **changes})

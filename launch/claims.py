@@ -1,0 +1,132 @@
+"""Who may write a stage's folder: numbered attempts, created exclusively. The highest number owns the stage.
+
+An attempt may be superseded once it has an outcome, once its process is known to be dead, or, if it ran where this
+host cannot look, once its beat is older than a bound by the file server's clock. A superseded process that wakes up
+again finds a higher number and writes no more.
+"""
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from launch.processes import identity, is_alive
+from vssl.artifacts import StageFolder, create_json, read_json, write_json
+
+Outcome = Literal["done", "saved", "failed"]
+STALE_S = 300.0  # a live attempt beats every few seconds; network file systems may show that a minute late
+
+
+class ElsewhereError(Exception):
+    """The stage is running in another process; come again later."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """This process's right to write a stage's folder."""
+
+    folder: StageFolder
+    token: int
+    record: Mapping[str, Any]
+
+    @property
+    def path(self) -> Path:
+        return attempt_path(self.folder, self.token)
+
+    def owns(self) -> bool:
+        """Whether this attempt is still the newest of this folder, and the folder still the one that was claimed."""
+        mine = read_json(self.path)
+        return (
+            mine is not None
+            and mine["nonce"] == self.record["nonce"]
+            and not attempt_path(self.folder, self.token + 1).exists()
+        )
+
+    def finish(self, outcome: Outcome, exit_code: int, error: str = "") -> None:
+        """Record how the attempt ended. A superseded attempt leaves its record as it is."""
+        if self.owns():
+            ended = {"outcome": outcome, "exit_code": exit_code, "error": error, "ended_at_ms": now_ms()}
+            write_json(self.path, {**self.record, **ended})
+
+
+def attempt_path(folder: StageFolder, token: int) -> Path:
+    return folder.attempts / f"{token}.json"
+
+
+def tokens(folder: StageFolder) -> list[int]:
+    """Numbers of all attempts, ascending."""
+    try:
+        return sorted(int(path.stem) for path in folder.attempts.glob("*.json") if path.stem.isdigit())
+    except FileNotFoundError:
+        return []
+
+
+def attempts(folder: StageFolder) -> list[Mapping[str, Any]]:
+    """Records of all attempts, oldest first."""
+    records = (read_json(attempt_path(folder, token)) for token in tokens(folder))
+    return [record for record in records if record is not None]
+
+
+def newest(folder: StageFolder) -> Mapping[str, Any] | None:
+    found = attempts(folder)
+    return found[-1] if found else None
+
+
+def is_live(attempt: Mapping[str, Any], folder: StageFolder, now_s: float, stale_s: float = STALE_S) -> bool:
+    """Whether an attempt may still be writing. `now_s` is the clock to hold against its beat."""
+    if attempt.get("outcome") is not None:
+        return False
+    alive = is_alive(attempt["process"])
+    if alive is not None:
+        return alive
+    try:
+        last_sign_s = folder.beat.stat().st_mtime
+    except FileNotFoundError:
+        last_sign_s = attempt_path(folder, attempt["token"]).stat().st_mtime
+    return now_s - last_sign_s < stale_s
+
+
+def server_now_s(folder: StageFolder) -> float:
+    """The file server's clock, which also stamped the beats: that of a file made just now."""
+    probe = folder.attempts / f".{uuid.uuid4().hex}.tmp"
+    probe.touch()
+    try:
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink()
+
+
+def claim(
+    folder: StageFolder, nonce: str, facts: Mapping[str, Any], *, visibility_s: float = 0.0, stale_s: float = STALE_S
+) -> Claim:
+    """Become the owner of a stage's folder.
+
+    Args:
+        folder: an existing stage folder.
+        nonce: tells this launch from every other one; all its ranks know it.
+        facts: what else the attempt's record shall hold.
+        visibility_s: how long another machine's attempt may stay invisible here.
+        stale_s: age of a beat from which an attempt on another host counts as dead.
+
+    Raises:
+        ElsewhereError: a live attempt owns the stage.
+    """
+    deadline = time.monotonic() + visibility_s + 1.0
+    while True:
+        last = newest(folder)
+        if last is not None and is_live(last, folder, server_now_s(folder), stale_s):
+            where = f"process {last['process']['pid']} on {last['process']['host']}"
+            raise ElsewhereError(f"{folder.root.name} is running elsewhere (attempt {last['token']}, {where})")
+        token = (tokens(folder) or [0])[-1] + 1
+        record = {"token": token, "nonce": nonce, "process": identity(), "started_at_ms": now_ms(), **facts}
+        if create_json(attempt_path(folder, token), record):
+            return Claim(folder, token, record)
+        if time.monotonic() > deadline:  # another machine's attempt exists but cannot be read yet
+            raise ElsewhereError(f"{folder.root.name} was just claimed by another machine")
+        time.sleep(0.05)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
