@@ -1,0 +1,126 @@
+"""Retrieval and fusion against stored results of the original, and the linear head."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vssl.evals.classifier import LinearHead
+from vssl.evals.features import mean_over_windows, unit
+from vssl.evals.metrics import recall_at
+from vssl.evals.protocols import Described, centred, cosine_similarity, fused_probabilities, fused_similarity, join
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def stored():
+    golden = Path(os.environ.get("VSSL_GOLDEN", Path(__file__).parents[2] / "golden"))
+    return lambda name: {
+        k: torch.from_numpy(v) for k, v in np.load(golden / "vicc" / name).items() if v.dtype.kind != "U"
+    }
+
+
+def test_point_13_retrieval_equals_the_original(stored):
+    z = stored("retrieval.npz")
+    ks = z["ks"].tolist()
+    for stream in ("rgb", "flow"):
+        similarity = cosine_similarity(z[f"test_{stream}"], z[f"train_{stream}"])
+        torch.testing.assert_close(similarity, z[f"sim_{stream}"], rtol=1e-4, atol=1e-5)
+        found = recall_at(similarity, z["test_label"], z["train_label"], ks)
+        assert list(found.values()) == pytest.approx(z[f"acc_{stream}"].tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("extra", [0, 3])
+def test_point_13_fusion_joins_by_name_under_permuted_storage_order(stored, extra):
+    """The flow features lie in another order, and may hold videos that RGB lacks: names decide, not positions."""
+    z = stored("retrieval.npz")
+
+    def stream(split, name, order, extra=0):
+        names = [f"class/{split}_{index}.mp4" for index in order.tolist()]
+        names += [f"class/only_{name}_{n}.mp4" for n in range(extra)]
+        vectors = torch.cat([z[f"{split}_{name}"][order], torch.full((extra, z[f"{split}_{name}"].shape[1]), 9.0)])
+        labels = torch.cat([z[f"{split}_label"][order], torch.zeros(extra, dtype=torch.int64)])
+        return Described(names=names, labels=labels, vectors=vectors)
+
+    pairs = {}
+    for split in ("test", "train"):
+        plain = torch.arange(len(z[f"{split}_label"]))
+        pairs[split] = (stream(split, "rgb", plain), stream(split, "flow", z[f"flow_{split}_order"], extra))
+    similarity, query_labels, gallery_labels = fused_similarity(pairs["test"], pairs["train"])
+    torch.testing.assert_close(similarity, z["sim_two"], rtol=1e-4, atol=1e-5)
+    found = recall_at(similarity, query_labels, gallery_labels, z["ks"].tolist())
+    assert list(found.values()) == pytest.approx(z["acc_two"].tolist(), abs=1e-6)
+
+
+def test_centring_uses_the_own_mean_of_each_set():
+    features = torch.tensor([[3.0, 0.0], [1.0, 0.0], [2.0, 3.0]])
+    assert centred(features).mean(dim=0).abs().max() < 0.5
+    torch.testing.assert_close(centred(features + 100), centred(features))
+    torch.testing.assert_close(centred(features).norm(dim=1), torch.ones(3))
+
+
+def test_join_refuses_strangers_contradictions_and_doubles():
+    def one(names, labels):
+        return Described(names=names, labels=torch.tensor(labels), vectors=torch.zeros(len(names), 2))
+
+    with pytest.raises(ValueError, match="no video in common"):
+        join(one(["a"], [0]), one(["b"], [0]))
+    with pytest.raises(ValueError, match="two different labels"):
+        join(one(["a"], [0]), one(["a"], [1]))
+    with pytest.raises(ValueError, match="occurs twice"):
+        one(["a", "a"], [0, 0])
+
+
+def test_fused_probabilities_are_the_mean_over_shared_videos():
+    first = Described(names=["a", "b"], labels=torch.tensor([0, 1]), vectors=torch.tensor([[0.8, 0.2], [0.4, 0.6]]))
+    second = Described(
+        names=["c", "b", "a"],
+        labels=torch.tensor([1, 1, 0]),
+        vectors=torch.tensor([[0.0, 1.0], [0.2, 0.8], [0.6, 0.4]]),
+    )
+    probabilities, labels = fused_probabilities(first, second)
+    torch.testing.assert_close(probabilities, torch.tensor([[0.7, 0.3], [0.3, 0.7]]))
+    assert labels.tolist() == [0, 1]
+
+
+def test_windows_are_normalised_one_by_one_and_then_averaged():
+    windows = torch.tensor([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]])
+    found = mean_over_windows(unit, [(1, windows[2:]), (0, windows[:2])], 2, chunk=1, device=CPU)
+    torch.testing.assert_close(found, torch.tensor([[0.3, 0.9], [1.0, 0.0]]))
+
+
+def test_a_video_never_depends_on_its_neighbours():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5)).eval()
+    videos = [(index, torch.randn(1 + index, 12)) for index in range(4)]
+    together = mean_over_windows(network, videos, 4, chunk=2, device=CPU)
+    for index, windows in videos:
+        alone = mean_over_windows(network, [(0, windows)], 1, chunk=2, device=CPU)
+        assert torch.equal(alone[0], together[index])
+
+
+def test_missing_and_doubled_videos_are_named():
+    with pytest.raises(ValueError, match=r"missing \[1\], twice \[0\]"):
+        mean_over_windows(unit, [(0, torch.ones(1, 2)), (0, torch.ones(1, 2))], 2, chunk=8, device=CPU)
+
+
+def test_linear_head_equals_the_original(stored):
+    z = stored("classifier.npz")
+    head = LinearHead(z["fc_w"].shape[1], z["fc_w"].shape[0])
+    head.load_state_dict(
+        {
+            "norm.weight": z["bn_w"], "norm.bias": z["bn_b"], "norm.running_mean": z["bn_mean"],
+            "norm.running_var": z["bn_var"], "norm.num_batches_tracked": torch.tensor(0),
+            "linear.weight": z["fc_w"], "linear.bias": z["fc_b"],
+        }
+    )  # fmt: skip
+    pooled = z["feat"].mean(dim=(2, 3, 4))
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(unit(pooled), z["linear_eval_feat"], **close)
+    torch.testing.assert_close(head.eval()(pooled), z["linear_eval_logits"], **close)
+    torch.testing.assert_close(head.train()(pooled), z["linear_train_logits"], **close)
+    torch.testing.assert_close(head.norm.running_mean, z["linear_bn_mean_after"], **close)
+    torch.testing.assert_close(head.norm.running_var, z["linear_bn_var_after"], **close)

@@ -1,0 +1,89 @@
+"""Nearest-neighbour retrieval and late fusion of two streams.
+
+Sources: ViCC (Toering et al., WACV 2022), section 4.3, with the evaluation code that it took from CoCLR (Han et al.,
+NeurIPS 2020): each set is centred by its own mean, and two streams are joined by video name.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """Videos with one vector each: features, or class probabilities."""
+
+    names: list[str]  # video ids, unique
+    labels: Tensor  # (N,) int64
+    vectors: Tensor  # (N, D) float32
+
+    def __post_init__(self) -> None:
+        if not len(self.names) == len(self.labels) == len(self.vectors):
+            raise ValueError(
+                f"{len(self.names)} names, {len(self.labels)} labels and {len(self.vectors)} vectors; expected as many"
+            )
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("a video occurs twice; names must be unique for a join")
+
+    def take(self, rows: Sequence[int]) -> "Described":
+        index = torch.tensor(rows, dtype=torch.int64)
+        return Described(
+            names=[self.names[row] for row in rows], labels=self.labels[index], vectors=self.vectors[index]
+        )
+
+
+def centred(features: Tensor) -> Tensor:
+    """(N, D) features minus their own mean over N, with unit rows."""
+    features = features.float()
+    return F.normalize(features - features.mean(dim=0, keepdim=True), dim=1)
+
+
+def cosine_similarity(queries: Tensor, gallery: Tensor) -> Tensor:
+    """(Q, G) cosine similarity; queries and gallery are each centred by their own mean."""
+    return centred(queries) @ centred(gallery).T
+
+
+def join(first: Described, second: Described) -> tuple[Described, Described]:
+    """Both restricted to the videos they share, in the order of the first.
+
+    Raises:
+        ValueError: no video in common, or one that has two different labels.
+    """
+    place = {name: row for row, name in enumerate(second.names)}
+    rows = [row for row, name in enumerate(first.names) if name in place]
+    if not rows:
+        raise ValueError(
+            f"no video in common: one side has names such as {first.names[0]!r}, the other {second.names[0]!r}"
+        )
+    left, right = first.take(rows), second.take([place[first.names[row]] for row in rows])
+    differing = (left.labels != right.labels).nonzero().flatten().tolist()
+    if differing:
+        raise ValueError(f"{left.names[differing[0]]!r} has two different labels; the streams come from unequal lists")
+    return left, right
+
+
+def fused_similarity(
+    queries: tuple[Described, Described], gallery: tuple[Described, Described]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum of the two streams' similarities over the videos that both have; the means are taken after the join.
+
+    Args:
+        queries: the two streams' queries.
+        gallery: the two streams' galleries.
+
+    Returns:
+        (Q, G) similarity, (Q,) query labels, (G,) gallery labels, in the first stream's order.
+    """
+    (query_1, query_2), (gallery_1, gallery_2) = join(*queries), join(*gallery)
+    similarity = cosine_similarity(query_1.vectors, gallery_1.vectors)
+    similarity = similarity + cosine_similarity(query_2.vectors, gallery_2.vectors)
+    return similarity, query_1.labels, gallery_1.labels
+
+
+def fused_probabilities(first: Described, second: Described) -> tuple[Tensor, Tensor]:
+    """Mean of two streams' class probabilities, and the labels, over the videos that both have."""
+    left, right = join(first, second)
+    return (left.vectors + right.vectors) / 2, left.labels
