@@ -33,5 +33,7 @@ class ViCCConfig:
     def __post_init__(self) -> None:
         if (self.bn == "sync") != (self.bn_group_size is None):
             raise ValueError("bn_group_size is a number for bn=shuffle and bn=local, and null for bn=sync")
+        if self.bn == "shuffle" and self.second_view_grad:
+            raise ValueError("second_view_grad needs bn=local or bn=sync: the shuffle over ranks carries no gradient")
         if self.temperature <= 0 or self.epsilon <= 0:
             raise ValueError("temperature and epsilon are positive")

@@ -1,0 +1,30 @@
+"""From a backbone's config to the network."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from vssl.backbones.backbone_config import BackboneConfig
+from vssl.backbones.s3d import S3D
+from vssl.backbones.tiny import Tiny
+from vssl.nn.batchnorm import NormLayer
+
+Backbone = S3D | Tiny
+
+BACKBONES: dict[str, Callable[[Any, NormLayer], Backbone]] = {
+    "s3d": lambda config, norm_layer: S3D(norm_layer),
+    "tiny": lambda config, norm_layer: Tiny(config.width, norm_layer),
+}
+
+
+def build_backbone(config: BackboneConfig, norm_layer: NormLayer = nn.BatchNorm3d) -> Backbone:
+    """A network (B, 3, T, H, W) -> (B, C, t, h, w) with an attribute `num_features` = C.
+
+    Initial weights come from torch's global generator: see `vssl.randomness.seeded`.
+
+    Args:
+        config: which backbone.
+        norm_layer: number of channels -> normalisation layer.
+    """
+    return BACKBONES[config.name](config, norm_layer)

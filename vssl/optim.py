@@ -1,0 +1,96 @@
+"""Optimisers, and learning rates as functions of the step."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vssl.optim_config import CosineConfig, MilestonesConfig, SGDConfig
+
+
+class LARC(torch.optim.SGD):
+    """SGD with momentum on gradients scaled per tensor to the size of the tensor itself.
+
+    For a tensor p with gradient g, both non-zero: g <- (g + wd p) * trust |p| / (|g| + wd |p| + eps). Otherwise g is
+    used as it is and without weight decay, so biases that start at zero take their first step at the full learning
+    rate. Tensors without gradient are left alone. The scaled gradient enters the momentum.
+
+    Source: You et al. 2017, arXiv:1708.03888, in the form of apex's LARC(clip=False), which ViCC and SwAV use.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        trust: float,
+        eps: float,
+    ) -> None:
+        super().__init__(params, lr=lr, momentum=momentum)  # SGD's own weight decay stays 0
+        for group in self.param_groups:
+            group |= {"larc_weight_decay": weight_decay, "trust": trust, "eps": eps}
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.copy_(self._scaled(parameter, parameter.grad, group))
+        loss: float | None = super().step(closure)
+        return loss
+
+    @staticmethod
+    def _scaled(parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
+        decay = group["larc_weight_decay"]
+        size, gradient_size = parameter.norm(), gradient.norm()
+        rate = group["trust"] * size / (gradient_size + decay * size + group["eps"])
+        both = (size != 0) & (gradient_size != 0)  # decided on the device: no tensor is waited for
+        return torch.where(both, (gradient + decay * parameter) * rate, gradient)
+
+
+def build_optimizer(config: SGDConfig, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """An optimiser over the parameters that can be trained; its learning rate is set anew before each step."""
+    trainable = [parameter for parameter in params if parameter.requires_grad]
+    if config.larc is None:
+        return torch.optim.SGD(trainable, lr=config.base_lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    return LARC(
+        trainable,
+        lr=config.base_lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        trust=config.larc.trust,
+        eps=config.larc.eps,
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every parameter group this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def learning_rate(
+    schedule: CosineConfig | MilestonesConfig, base_lr: float, *, step: int, epochs: int, steps_per_epoch: int
+) -> float:
+    """Learning rate of an update.
+
+    Args:
+        schedule: its shape.
+        base_lr: peak rate.
+        step: updates done before this one.
+        epochs: length of the schedule, which may be longer than the training.
+        steps_per_epoch: updates per epoch.
+    """
+    if isinstance(schedule, MilestonesConfig):
+        epoch = step // steps_per_epoch
+        return base_lr * schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones)
+    warmup = schedule.warmup_epochs * steps_per_epoch
+    if step < warmup:  # reaches base_lr at its last step, and the cosine then starts there again
+        done = step / (warmup - 1) if warmup > 1 else 0.0
+        return schedule.warmup_start_lr + (base_lr - schedule.warmup_start_lr) * done
+    done = (step - warmup) / (epochs * steps_per_epoch - warmup)
+    return schedule.final_lr + 0.5 * (base_lr - schedule.final_lr) * (1 + math.cos(math.pi * done))
