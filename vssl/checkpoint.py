@@ -1,4 +1,4 @@
-"""Two files that must never be half there: the checkpoint of a running stage, and the weights that it hands on.
+"""Checkpoints: everything that a stopped stage needs to go on as if it had never stopped.
 
 A checkpoint holds everything that the rest of a run depends on, as tensors and plain values in one file
 `checkpoints/<step>.pt`, where step counts the updates that were made. A torch-free manifest `<step>.json` with size
@@ -7,18 +7,15 @@ costs an interval and not the run.
 """
 
 import hashlib
-import json
-import pickle
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from torch import Tensor, nn
 
 from vssl.artifacts import (
-    Artifact,
     Inputs,
     canonical_json,
     read_json,
@@ -28,9 +25,11 @@ from vssl.artifacts import (
     write_json,
 )
 from vssl.config import semantic
+from vssl.distributed import broadcast_object, is_main, rank
 from vssl.run import Run, StageError
 
 KEPT = 2
+VISIBILITY_S = 90.0  # network file systems show a name that another node wrote after up to a minute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +145,33 @@ def newest(run: Run, *, identity: str) -> Checkpoint | None:
     return None
 
 
+def resume(run: Run, *, identity: str) -> Checkpoint | None:
+    """The checkpoint that every rank goes on from, chosen by rank 0; all ranks call.
+
+    What lies after it, journal rows and checkpoints that could not be read, is forgotten.
+
+    Raises:
+        StageError: as in `newest`, on all ranks.
+    """
+    found, refusal = None, None
+    if is_main():
+        try:
+            found = newest(run, identity=identity)
+            run.check_ownership()
+            run.journal.truncate(found.manifest.journal_offset if found else 0)
+            for step in _steps(run.folder.checkpoints):
+                if found and step > found.manifest.step:
+                    (run.folder.checkpoints / f"{step}.json").unlink(missing_ok=True)
+        except StageError as error:
+            refusal = str(error)
+    step, refusal = broadcast_object((found.manifest.step if found else None, refusal))
+    if refusal is not None:
+        raise StageError(refusal)
+    if found is None and step is not None:
+        found = _await(run.folder.checkpoints, step)
+    return found
+
+
 class _Damaged(Exception):
     pass
 
@@ -173,6 +199,21 @@ def _read(folder: Path, step: int) -> Checkpoint:
     return Checkpoint(manifest=manifest, state=torch.load(file, map_location="cpu", weights_only=True))
 
 
+def _await(folder: Path, step: int) -> Checkpoint:
+    """A checkpoint that rank 0 has read; on another node its files may take a while to appear."""
+    deadline = time.monotonic() + VISIBILITY_S
+    while True:
+        try:
+            return _read(folder, step)
+        except _Damaged as damage:
+            if time.monotonic() > deadline:
+                raise StageError(
+                    f"rank {rank()} cannot read the checkpoint that rank 0 has read ({damage}), after waiting "
+                    f"{VISIBILITY_S:.0f} s; is {folder} on a file system that all nodes share?"
+                ) from None
+            time.sleep(0.5)
+
+
 def _prune(folder: Path) -> None:
     """Drop all but the last checkpoints, and what interrupted writes left; the manifest goes first."""
     steps = _steps(folder)
@@ -182,84 +223,3 @@ def _prune(folder: Path) -> None:
     for path in folder.iterdir():
         if path.name not in kept:
             path.unlink(missing_ok=True)
-
-
-def save_weights(run: Run, name: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
-    """Write the artifact `<name>`: parameters and buffers with a JSON header that says what they belong to.
-
-    Args:
-        run: the stage's execution; rank 0 only.
-        name: of the artifact.
-        header: at least `kind`, `method`, `backbone` and `modality`.
-        tensors: by full name, such as `backbone.*`, `projector.*`, `prototypes.weight`.
-    """
-    run.check_ownership()
-    path = run.artifact(name)
-    plain = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
-    content = {"header": canonical_json(dict(header)), "tensors": plain}
-    write_atomic(path, lambda stream: torch.save(content, stream))
-    return path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Weights:
-    header: dict[str, Any]
-    tensors: dict[str, Tensor]
-    origin: str
-
-    def part(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors under `<prefix>.`, with the prefix taken off."""
-        return {name.removeprefix(f"{prefix}."): t for name, t in self.tensors.items() if name.startswith(f"{prefix}.")}
-
-
-def load_weights(artifact: Artifact, *, backbone: Mapping[str, Any] | None = None) -> Weights:
-    """Read a weights artifact onto the CPU.
-
-    Args:
-        artifact: of type `weights`.
-        backbone: config of the network that is to take them; None accepts any.
-
-    Raises:
-        StageError: not a weights file, or one of another backbone.
-    """
-    try:
-        content = torch.load(artifact.path, map_location="cpu", weights_only=True)
-        header, tensors = json.loads(content["header"]), content["tensors"]
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StageError(
-            f"{artifact.path} cannot be read as weights ({reason}); expected a file of a pretrain or linear stage, "
-            'a torch.save of {"header": <JSON text>, "tensors": {name: tensor}}'
-        ) from None
-    if backbone is not None and header.get("backbone") != dict(backbone):
-        raise StageError(
-            f"the weights of {artifact.origin} belong to the backbone {header.get('backbone')}, this stage is "
-            f"configured with {dict(backbone)}; set the same backbone in both, or bind other weights"
-        )
-    return Weights(header=header, tensors=tensors, origin=artifact.origin)
-
-
-def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None:
-    """Load tensors that must match a module exactly, name by name and shape by shape.
-
-    Args:
-        module: the network to fill.
-        tensors: its state, as `Weights.part` gives it.
-        what: the origin, for the message.
-
-    Raises:
-        StageError: names or shapes that do not fit, the first few of each kind.
-    """
-    own = module.state_dict()
-    missing = [name for name in own if name not in tensors]
-    unexpected = [name for name in tensors if name not in own]
-    shapes = [
-        f"{name} is {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
-    problems = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-    found = "; ".join(f"{len(names)} {kind}: {', '.join(names[:3])}" for kind, names in problems if names)
-    if found:
-        raise StageError(f"{what} does not fit {type(module).__name__}: {found}")
-    module.load_state_dict(dict(tensors))

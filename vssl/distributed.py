@@ -154,13 +154,14 @@ def barrier() -> None:
         dist.barrier()
 
 
-def any_true(flag: bool) -> bool:
-    """Whether any rank says yes; the same answer on all of them."""
+def any_true(*flags: bool) -> tuple[bool, ...]:
+    """For each flag, whether any rank raised it; the same answer on all ranks, in one collective."""
     if world_size() == 1:
-        return flag
+        return flags
     on_gpu = dist.get_backend() == "nccl"
-    votes = torch.tensor(int(flag), device=torch.device("cuda", torch.cuda.current_device()) if on_gpu else "cpu")
-    return bool(all_reduce_max(votes).item())
+    device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
+    votes = torch.tensor([int(flag) for flag in flags], device=device)
+    return tuple(bool(vote) for vote in all_reduce_max(votes).tolist())
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Retrieval and fusion against stored results of the original, and the linear head."""
+"""Retrieval and fusion against stored results of the original."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from vssl.evals.classifier import LinearHead
 from vssl.evals.features import mean_over_windows, unit
 from vssl.evals.metrics import recall_at
 from vssl.evals.protocols import Described, centred, cosine_similarity, fused_probabilities, fused_similarity, join
@@ -105,22 +104,3 @@ def test_a_video_never_depends_on_its_neighbours():
 def test_missing_and_doubled_videos_are_named():
     with pytest.raises(ValueError, match=r"missing \[1\], twice \[0\]"):
         mean_over_windows(unit, [(0, torch.ones(1, 2)), (0, torch.ones(1, 2))], 2, chunk=8, device=CPU)
-
-
-def test_linear_head_equals_the_original(stored):
-    z = stored("classifier.npz")
-    head = LinearHead(z["fc_w"].shape[1], z["fc_w"].shape[0])
-    head.load_state_dict(
-        {
-            "norm.weight": z["bn_w"], "norm.bias": z["bn_b"], "norm.running_mean": z["bn_mean"],
-            "norm.running_var": z["bn_var"], "norm.num_batches_tracked": torch.tensor(0),
-            "linear.weight": z["fc_w"], "linear.bias": z["fc_b"],
-        }
-    )  # fmt: skip
-    pooled = z["feat"].mean(dim=(2, 3, 4))
-    close = {"rtol": 1e-4, "atol": 1e-5}
-    torch.testing.assert_close(unit(pooled), z["linear_eval_feat"], **close)
-    torch.testing.assert_close(head.eval()(pooled), z["linear_eval_logits"], **close)
-    torch.testing.assert_close(head.train()(pooled), z["linear_train_logits"], **close)
-    torch.testing.assert_close(head.norm.running_mean, z["linear_bn_mean_after"], **close)
-    torch.testing.assert_close(head.norm.running_var, z["linear_bn_var_after"], **close)

@@ -1,0 +1,51 @@
+"""The device of a stage, and the settings of torch that its result depends on."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from vssl.distributed import local_rank
+from vssl.run import StageError
+from vssl.stages.runtime_config import RuntimeConfig
+
+
+@contextmanager
+def prepared(runtime: RuntimeConfig) -> Iterator[torch.device]:
+    """Set threads and determinism for the length of a block, which gets the device.
+
+    Sums are grouped by thread, so the number of threads changes the last digits of a result: it is set from the config
+    and not left to the machine.
+
+    Raises:
+        StageError: a GPU was asked for and there is none.
+    """
+    device = _device(runtime)
+    before = (
+        torch.get_num_threads(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark,
+    )
+    torch.set_num_threads(runtime.threads)
+    if runtime.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when the first CUDA handle is made
+        # the backward pass of 3D max pooling has no deterministic form on a GPU: there torch warns instead of refusing
+        torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    torch.backends.cudnn.benchmark = not runtime.deterministic
+    try:
+        yield device
+    finally:
+        threads, deterministic, warn_only, benchmark = before
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def _device(runtime: RuntimeConfig) -> torch.device:
+    if runtime.device == "cuda" and not torch.cuda.is_available():
+        raise StageError("runtime.device is cuda and torch sees no GPU; take device=auto or cpu, or a node with a GPU")
+    if runtime.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", local_rank() % torch.cuda.device_count())

@@ -1,0 +1,176 @@
+"""The training loop of every method: one step after another, interruptible anywhere, resumable bit by bit."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vssl import checkpoint
+from vssl.distributed import all_reduce_sum, any_true, barrier, is_main, world_size
+from vssl.methods import Position
+from vssl.optim import set_learning_rate
+from vssl.run import Run, StageError, Stopped
+from vssl.stages.runtime_config import RuntimeConfig
+
+_AUTOCAST = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Loader(Protocol):
+    """Batches as a function of (epoch, step in the epoch), the same on any number of ranks and loader processes."""
+
+    steps_per_epoch: int
+
+    def batches(self, epoch: int, start_step: int) -> Iterator[Mapping[str, Any]]: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+def train(
+    method: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: Loader,
+    run: Run,
+    *,
+    lr_at: Callable[[int], float],
+    epochs: int,
+    runtime: RuntimeConfig,
+    device: torch.device,
+    identity: str,
+) -> None:
+    """Train to the end, from the newest checkpoint if there is one. The last update is always saved.
+
+    A journal row of step s holds the loss and lr of the update from s to s + 1 updates, the epoch, what the method
+    reports, and under `perf/` what depends on the machine; all but the latter is the same in every repetition.
+
+    Args:
+        method: see `vssl.methods.Method`; on `device` already.
+        optimizer: over the method's trainable parameters.
+        loader: training batches.
+        run: the stage's execution.
+        lr_at: updates made -> learning rate of the next one.
+        epochs: passes over the data.
+        runtime: precision and cadence.
+        device: where to train.
+        identity: what checkpoints belong to, see `vssl.checkpoint.identity`.
+
+    Raises:
+        Stopped: some rank was asked to stop; everything needed to go on is saved.
+        StageError: the loss is not finite, or no checkpoint can be used.
+    """
+    steps_per_epoch = loader.steps_per_epoch
+    total = epochs * steps_per_epoch
+    scaler = torch.amp.GradScaler(device.type, enabled=runtime.amp == "fp16")
+    parts = {"method": method, "optimizer": optimizer, "scaler": scaler, "loader": loader}
+    step = _resume(run, parts, identity)
+    network = DistributedDataParallel(method) if world_size() > 1 else method
+    method.train()
+    saved_at = time.monotonic()
+    while step < total:
+        epoch, start_step = divmod(step, steps_per_epoch)
+        with closing(_timed(loader.batches(epoch, start_step))) as batches:
+            for batch, perf in batches:
+                position = Position(step=step, epoch=epoch, steps_per_epoch=steps_per_epoch)
+                lr = lr_at(step)
+                set_learning_rate(optimizer, lr)
+                with torch.autocast(device.type, _AUTOCAST[runtime.amp], enabled=runtime.amp != "off"):
+                    loss, scalars = network(_to(batch, device), position)
+                values = _mean_over_ranks({"loss": loss.detach(), **scalars})
+                if not math.isfinite(values["loss"]):
+                    raise StageError(_not_finite(values["loss"], step, lr))
+
+                optimizer.zero_grad(set_to_none=True)
+                scaler.scale(loss).backward()
+                scaler.unscale_(optimizer)
+                method.before_update(position)
+                scaler.step(optimizer)
+                scaler.update()
+                method.after_update(position)
+                step += 1
+
+                if is_main():
+                    if position.step % runtime.log_every == 0 or step == total:
+                        run.log(position.step, values | {"lr": lr, "epoch": epoch} | perf(len(batch["labels"])))
+                    run.beat(step, total)
+                stop, due = any_true(run.should_stop(), is_main() and _is_due(runtime, step, saved_at))
+                if stop or due or step == total:
+                    _save(run, step, parts, identity)
+                    saved_at = time.monotonic()
+                if stop:
+                    raise Stopped(f"stopped and saved at step {step} of {total}")
+
+
+def _resume(run: Run, parts: Mapping[str, Any], identity: str) -> int:
+    """Put everything back as it was at the newest checkpoint; the number of updates it had seen."""
+    found = checkpoint.resume(run, identity=identity)
+    if found is None:
+        return 0
+    for name, part in parts.items():
+        part.load_state_dict(found.state[name])
+    if is_main():
+        run.say(f"resuming {run.dir.name} at step {found.manifest.step}")
+    return found.manifest.step
+
+
+def _save(run: Run, step: int, parts: Mapping[str, Any], identity: str) -> None:
+    """All ranks call, because states may be gathered; rank 0 writes, and nobody goes on before it has."""
+    state = {name: part.state_dict() for name, part in parts.items()}
+    if is_main():
+        checkpoint.save(run, step, state, world_size=world_size(), identity=identity)
+    barrier()
+
+
+def _is_due(runtime: RuntimeConfig, step: int, saved_at: float) -> bool:
+    by_steps = runtime.save_every_steps > 0 and step % runtime.save_every_steps == 0
+    return by_steps or time.monotonic() - saved_at >= 60 * runtime.save_every_min
+
+
+def _mean_over_ranks(scalars: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """Plain numbers, averaged over ranks in one collective."""
+    values = torch.stack([torch.as_tensor(value, dtype=torch.float64) for value in _on_one_device(scalars)])
+    return dict(zip(scalars, (all_reduce_sum(values) / world_size()).tolist(), strict=True))
+
+
+def _on_one_device(scalars: Mapping[str, Tensor | float]) -> list[Tensor]:
+    tensors = [value for value in scalars.values() if isinstance(value, Tensor)]
+    return [torch.as_tensor(value).detach().to(tensors[0].device) for value in scalars.values()]
+
+
+def _to(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    streams = {name: clips.to(device, non_blocking=True) for name, clips in batch["streams"].items()}
+    return {**batch, "streams": streams, "labels": batch["labels"].to(device, non_blocking=True)}
+
+
+Perf = Callable[[int], dict[str, float]]
+
+
+def _timed(batches: Iterator[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], Perf]]:
+    """Each batch with a function from its size on this rank to the machine's figures of the step it went into."""
+    while True:
+        asked = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        came = time.perf_counter()
+
+        def perf(size: int, asked: float = asked, came: float = came) -> dict[str, float]:
+            now = time.perf_counter()
+            return {
+                "perf/data_wait_share": (came - asked) / (now - asked),
+                "perf/clips_per_s": size * world_size() / (now - asked),
+            }
+
+        yield batch, perf
+
+
+def _not_finite(loss: float, step: int, lr: float) -> str:
+    return (
+        f"the loss is {loss} at step {step} with learning rate {lr:g}; lower optim.base_lr, or set runtime.amp=off if it "
+        "is fp16 (the last checkpoint is from before)"
+    )
