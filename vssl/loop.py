@@ -171,6 +171,6 @@ def _timed(batches: Iterator[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, 
 
 def _not_finite(loss: float, step: int, lr: float) -> str:
     return (
-        f"the loss is {loss} at step {step} with learning rate {lr:g}; lower optim.base_lr, or set runtime.amp=off if it "
-        "is fp16 (the last checkpoint is from before)"
+        f"the loss is {loss} at step {step} with learning rate {lr:g}; lower optim.base_lr, or set runtime.amp=off "
+        "if it is fp16 (the last checkpoint is from before)"
     )
