@@ -162,7 +162,7 @@ class Store:
         folder = self.stage(name).root
         with self.writing():
             try:
-                os.rename(folder, folder.with_name(f"{name}~{generation}"))
+                folder.rename(folder.with_name(f"{name}~{generation}"))
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
                     return False
@@ -189,7 +189,7 @@ class Store:
         deadline = time.monotonic() + self.visibility_s
         while (value := read_json(path)) is None and time.monotonic() < deadline:
             if path.parent.is_dir():
-                os.listdir(path.parent)  # asks the file server anew instead of a cached "no such file"
+                list(path.parent.iterdir())  # asks the file server anew instead of a cached "no such file"
             time.sleep(min(1.0, self.visibility_s / 20))
         return value
 

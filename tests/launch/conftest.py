@@ -1,0 +1,85 @@
+"""Hand-made plans of probe stages, and stores that they run in."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.elements import Element, element
+from launch.job import Launch, run_element
+from launch.plan import Plan, PlannedStage, Reference, Resources
+from launch.store import Store
+from vssl.artifacts import canonical_json, sha256_text
+from vssl.config import build, semantic
+from vssl.stages import STAGES
+
+PlanMaker = Callable[..., Plan]
+
+
+def planned(
+    name: str, parents: Iterable[PlannedStage] = (), resources: Mapping[str, Any] | None = None, **config: Any
+) -> PlannedStage:
+    """A probe that reads the states of its parents, with the identity that its config and inputs give it."""
+    kind = STAGES["probe"]
+    references = tuple(
+        Reference(id=f"{parent.stage_id}/state", type="state", stage=parent.name, artifact="state")
+        for parent in parents
+    )
+    inputs = {"before": references} if references else {}
+    identity = {
+        "kind": "probe",
+        "version": kind.version,
+        "config": semantic(build(kind.config_class(), config)),
+        "inputs": {role: [one.id for one in ones] for role, ones in inputs.items()},
+    }
+    return PlannedStage(
+        name=name,
+        template=name,
+        element=name,
+        lane=None,
+        axes={},
+        kind="probe",
+        config=config,
+        inputs=inputs,
+        resources=Resources(cpus_per_task=1, **(resources or {})),
+        stage_id=sha256_text(canonical_json(identity))[:16],
+    )
+
+
+@pytest.fixture
+def stage() -> Callable[..., PlannedStage]:
+    return planned
+
+
+@pytest.fixture
+def make_plan() -> PlanMaker:
+    def make(*stages: PlannedStage, sweep: str = "probes") -> Plan:
+        return Plan(sweep=sweep, scale="smoke", stages=stages, datasets={})
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "root", visibility_s=0)
+
+
+@pytest.fixture
+def chain(make_plan: PlanMaker) -> Plan:
+    """first -> second, two quick probes."""
+    first = planned("first", seed=1)
+    return make_plan(first, planned("second", [first], seed=2))
+
+
+@pytest.fixture
+def run_stage(store: Store) -> Callable[..., int]:
+    """Run one stage of a plan in this process, as a job would."""
+
+    def run(plan: Plan, name: str, nonce: str = "test", **changes: Any) -> int:
+        record: Element = element(plan[name], plan, "pipeline")
+        if changes:
+            record = Element(**{**vars(record), "config": {**record.config, **changes}})
+        return run_element(record, store, Launch(nonce=nonce), batch="batch")
+
+    return run
