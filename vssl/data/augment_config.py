@@ -1,4 +1,4 @@
-"""Strengths and probabilities of augmentations. Torch-free. Defaults are ViCC's (method card section 6)."""
+"""Strengths and probabilities of augmentations. Torch-free. Defaults are ViCC's (WACV 2022)."""
 
 from dataclasses import dataclass
 
@@ -23,9 +23,9 @@ class TwoViewAugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyAugmentConfig:
-    """Training views of a linear probe or a fine-tuning (method card ViCC, section 8)."""
+    """Training views of a linear probe or a fine-tuning."""
 
-    resize_crop: int = knob(224, doc="side of the random sized crop before it is resized to crop_size; pixels")
+    resize_crop: int = knob(224, doc="side of the random sized crop before it is resized to crop_size, pixels; 0: none")
     crop_area_min: float = knob(0.2, doc="smallest area of the random sized crop, share of the frame")
     flip_probability: float = knob(0.5, doc="horizontal flip; 0 where left and right are classes")
     jitter_probability: float = knob(0.3, doc="colour jitter")
@@ -37,4 +37,4 @@ class TestViewConfig:
     """How a test clip becomes a view: centre crop, resize, normalise; deterministic unless `compat_jitter`."""
 
     centre_crop: int = knob(224, doc="side of the centre crop on the native frame, pixels; 0: the short side")
-    compat_jitter: bool = knob(False, doc="the original's colour jitter at test time (trap T9), p 0.3 per video")
+    compat_jitter: bool = knob(False, doc="ViCC's public code jitters colours at test time too, p 0.3 per video")

@@ -1,0 +1,148 @@
+"""What happens to pixels once every random decision is taken. Frames are (T, 3, H, W) uint8; nothing is drawn here.
+
+One call treats a whole clip, so all frames of a clip, and both its modalities, get the same crop, flip and colours.
+Source: ViCC (Toering et al., WACV 2022) and its public code; resizing is bicubic with antialiasing, as PIL's.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms.v2 import functional as colour
+
+_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, for optical flow too
+_STD = (0.229, 0.224, 0.225)
+
+Box = tuple[int, int, int, int]  # top, left, height, width
+
+
+@dataclass(frozen=True)
+class CropDraw:
+    """One attempt at a random sized crop, free of the frame's size."""
+
+    area: float  # share of the frame
+    aspect: float  # width over height
+    swap: bool  # exchange width and height
+    left: float  # in [0, 1)
+    top: float  # in [0, 1)
+
+    def box(self, height: int, width: int) -> Box | None:
+        """The crop in pixels, or None where it does not fit into the frame."""
+        area = self.area * height * width
+        w, h = round(math.sqrt(area * self.aspect)), round(math.sqrt(area / self.aspect))
+        if self.swap:
+            w, h = h, w
+        if w > width or h > height:
+            return None
+        return int(self.top * (height - h + 1)), int(self.left * (width - w + 1)), h, w
+
+
+@dataclass(frozen=True)
+class JitterDraw:
+    """Factors of a colour jitter and the order of its operations: 0 brightness, 1 contrast, 2 saturation, 3 hue."""
+
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    order: tuple[int, ...]
+
+
+def to_planes(frames: Tensor) -> Tensor:
+    """(T, H, W, 3) as decoded -> (T, 3, H, W), without copying."""
+    return frames.permute(0, 3, 1, 2)
+
+
+def to_view(planes: Tensor) -> Tensor:
+    """(T, 3, S, S) -> (3, T, S, S)."""
+    return planes.transpose(0, 1).contiguous()
+
+
+def normalise(views: Tensor) -> Tensor:
+    """(..., 3, T, H, W) uint8 -> float32 with ImageNet's mean and deviation, on the tensor's device."""
+    mean = torch.tensor(_MEAN, device=views.device).view(3, 1, 1, 1)
+    std = torch.tensor(_STD, device=views.device).view(3, 1, 1, 1)
+    return (views.float() / 255 - mean) / std
+
+
+def crop(planes: Tensor, box: Box) -> Tensor:
+    top, left, height, width = box
+    return planes[..., top : top + height, left : left + width]
+
+
+def resize(planes: Tensor, height: int, width: int) -> Tensor:
+    """Bicubic with antialiasing; aspect ratio is not kept."""
+    if planes.shape[-2:] == (height, width):
+        return planes
+    return F.interpolate(planes, size=(height, width), mode="bicubic", antialias=True)
+
+
+def resize_short_side(planes: Tensor, side: int) -> Tensor:
+    """Resize so that the shorter side has `side` pixels; the longer one is rounded down."""
+    height, width = planes.shape[-2:]
+    short = min(height, width)
+    return resize(planes, side * height // short, side * width // short)
+
+
+def centre_crop(planes: Tensor, side: int) -> Tensor:
+    """The central square; a frame narrower than it is padded with black."""
+    height, width = planes.shape[-2:]
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    pad = (max(-left, 0), max(left + side - width, 0), max(-top, 0), max(top + side - height, 0))
+    return crop(F.pad(planes, pad), (max(top, 0), max(left, 0), side, side))
+
+
+def five_crops(planes: Tensor, side: int) -> tuple[Tensor, ...]:
+    """Squares at top left, top right, bottom left, bottom right and centre.
+
+    Raises:
+        ValueError: the frame is smaller than the crop.
+    """
+    height, width = planes.shape[-2:]
+    if min(height, width) < side:
+        raise ValueError(f"frames of {height}x{width} hold no crop of {side}; resize the short side first")
+    low, right = height - side, width - side
+    corners = tuple(crop(planes, (top, left, side, side)) for top in (0, low) for left in (0, right))
+    return (*corners, centre_crop(planes, side))
+
+
+def flip(planes: Tensor) -> Tensor:
+    """Mirror left and right. Flow keeps its sign, as in the original."""
+    return planes.flip(-1)
+
+
+def jitter(planes: Tensor, draw: JitterDraw) -> Tensor:
+    operations = (
+        lambda x: colour.adjust_brightness(x, draw.brightness),
+        lambda x: colour.adjust_contrast(x, draw.contrast),
+        lambda x: colour.adjust_saturation(x, draw.saturation),
+        lambda x: colour.adjust_hue(x, draw.hue),
+    )
+    for index in draw.order:
+        planes = operations[index](planes)
+    return planes
+
+
+def grey(planes: Tensor, channels: Tensor) -> Tensor:
+    """One colour channel of each frame, copied to all three.
+
+    Args:
+        planes: (T, 3, H, W).
+        channels: (T,) which one, frame by frame.
+    """
+    one = planes.gather(1, channels.view(-1, 1, 1, 1).expand(-1, 1, *planes.shape[-2:]))  # (T, 1, H, W)
+    return one.expand(-1, 3, -1, -1)
+
+
+def blur(planes: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur, edges repeated. The original's PIL approximates the same Gaussian by three box filters."""
+    reach = math.ceil(3 * sigma)
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    images = planes.flatten(0, 1)[:, None].float()  # (T*3, 1, H, W)
+    images = F.pad(images, (reach, reach, reach, reach), mode="replicate")
+    images = F.conv2d(F.conv2d(images, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+    return images.round().clamp(0, 255).to(torch.uint8).view(planes.shape)

@@ -1,0 +1,137 @@
+"""A split of a dataset as samples: manifest row -> clips -> views, of RGB, flow, or both in step."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from vssl.artifacts import Artifact
+from vssl.data.dataset_config import ClipsConfig
+from vssl.data.decode import Frames, read_frames
+from vssl.data.manifest import in_split, load_source, long_enough, with_motion
+from vssl.data.randomness import stream
+from vssl.data.views import ViewMaker
+from vssl.run import StageError
+
+MODALITIES = ("rgb", "flow")  # position = number of the modality in what is drawn per frame
+
+
+class Sample(TypedDict):
+    """The views of one video. V is 2 in pretraining, 1 in classification, the number of windows in tests."""
+
+    streams: dict[str, Tensor]  # modality -> (V, 3, T, S, S) uint8
+    label: int
+    video_id: str
+    index: int
+
+
+@dataclass(frozen=True)
+class _Video:
+    video_id: str
+    label: int
+    total: int  # frames that every modality has
+    size: int
+    mtime_ns: int
+    seekable: bool
+    paths: dict[str, Path]  # modality -> file
+
+
+class ClipDataset:
+    """Videos of one split that are long enough for a clip.
+
+    Args:
+        config: clip length, stride, modality.
+        split: name of the split.
+        dataset: the prepared source.
+        motion: the tree of optical flow; needed unless the modality is rgb.
+        seed: of everything that is drawn.
+        view: how a video becomes views.
+
+    Raises:
+        StageError: no such split, no flow for its videos, or no video long enough.
+    """
+
+    def __init__(
+        self, config: ClipsConfig, split: str, *, dataset: Artifact, motion: Artifact | None, seed: int, view: ViewMaker
+    ) -> None:
+        self.config, self.seed, self.view = config, seed, view
+        self.modalities = MODALITIES if config.modality == "both" else (config.modality,)
+        self._source = source = load_source(dataset.path)
+        rows = in_split(source, split)
+        lengths = {"rgb": "frames", "flow": "flow_frames"}
+        before = len(rows)
+        if "flow" in self.modalities:
+            if motion is None:
+                raise StageError(f"data.modality is {config.modality} and no optical flow is given; bind `motion`")
+            rows = with_motion(rows, motion)
+        rows = long_enough(rows, [lengths[m] for m in self.modalities], config.num_frames, config.frame_stride)
+        self.videos = rows
+        self.dropped_short = before - len(rows)
+        self._videos = [self._video(row, motion) for row in rows.to_dict("records")]
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    @property
+    def labels(self) -> Tensor:
+        """(videos,) int64."""
+        return torch.tensor([video.label for video in self._videos])
+
+    @property
+    def video_ids(self) -> list[str]:
+        return [video.video_id for video in self._videos]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._source.classes
+
+    def sample(self, epoch: int, index: int) -> Sample:
+        """The views of a video in an epoch: a function of (seed, epoch, video id) and nothing else.
+
+        Raises:
+            BrokenVideo: a file does not decode.
+            StageError: a file is not the one that `prepare` saw.
+        """
+        video = self._videos[index]
+
+        def streams(purpose: str) -> Generator:
+            return stream(self.seed, epoch, video.video_id, purpose)
+
+        views = self.view.draw(streams, video.total, self.config.num_frames, self.config.frame_stride)
+        wanted = np.unique(np.concatenate([view.indices for view in views]))
+        tensors = {}
+        for modality in self.modalities:
+            frames = torch.from_numpy(self._read(video, modality, wanted.tolist()))  # (n, H, W, 3)
+            number = MODALITIES.index(modality)
+            picked = (torch.from_numpy(np.searchsorted(wanted, view.indices)) for view in views)
+            tensors[modality] = torch.stack([view.apply(frames[at], number) for view, at in zip(views, picked)])
+        return Sample(streams=tensors, label=video.label, video_id=video.video_id, index=index)
+
+    def _read(self, video: _Video, modality: str, wanted: list[int]) -> Frames:
+        path = video.paths[modality]
+        if modality == "flow":  # a tree that a stage wrote; its digest was checked as a whole
+            return read_frames(path, wanted)
+        _check_unchanged(path, video)
+        return read_frames(path, wanted, seekable=video.seekable)
+
+    def _video(self, row: dict[Any, Any], motion: Artifact | None) -> _Video:
+        paths = {"rgb": self._source.root / row["path"]}
+        if motion is not None and "flow" in self.modalities:
+            paths["flow"] = motion.path / row["flow_path"]
+        known = ("video_id", "label", "total", "size", "mtime_ns", "seekable")
+        return _Video(paths=paths, **{key: row[key] for key in known})
+
+
+def _check_unchanged(path: Path, video: _Video) -> None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise StageError(f"data changed since prepare: {path} is gone; prepare the dataset again") from None
+    if (status.st_size, status.st_mtime_ns) != (video.size, video.mtime_ns):
+        raise StageError(
+            f"data changed since prepare: {path} has another size or time than in the manifest; prepare the dataset "
+            "again (equal content keeps every result, new content makes new stages)"
+        )

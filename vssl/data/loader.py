@@ -1,0 +1,248 @@
+"""Batches in a fixed order: the same whatever the number of loader processes and ranks, from any step of any epoch."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor
+
+from vssl.config import ConfigError
+from vssl.data.augment import normalise
+from vssl.data.clips import ClipDataset, Sample
+from vssl.data.decode import BrokenVideo
+from vssl.data.randomness import permutation
+from vssl.data.reader import Reader
+from vssl.run import StageError
+
+_log = logging.getLogger(__name__)
+
+
+class Batch(TypedDict):
+    """A rank's part of a global batch."""
+
+    streams: dict[str, Tensor]  # modality -> (B, V, 3, T, S, S) float32, normalised
+    labels: Tensor  # (B,) int64
+    video_ids: list[str]
+
+
+class WindowBatch(TypedDict):
+    """Windows of videos in manifest order; a video's windows may be spread over two batches."""
+
+    streams: dict[str, Tensor]  # modality -> (N, 3, T, S, S) float32, normalised
+    video_indices: Tensor  # (N,) int64, rows of the dataset
+    labels: Tensor  # (N,) int64
+
+
+class TrainLoader:
+    """Shuffled batches for training; the rest of an epoch that fills no batch is dropped.
+
+    The order of an epoch is a function of (seed, epoch). Rank r gets the contiguous slice r of each global batch.
+    A video that breaks is replaced by the next one in the epoch's order that does not; who replaces whom is a function
+    of the order and the set of broken files alone, so ranks and processes need not talk about it.
+
+    Args:
+        dataset: the videos.
+        global_batch_size: videos per step over all ranks.
+        seed: of the order.
+        rank, world_size: which slice.
+        workers: loader processes; 0 reads in this process.
+        prefetch: batches that each process prepares ahead.
+        device: where batches are normalised and handed out.
+
+    Raises:
+        ConfigError: the batch is larger than the dataset or not divisible by the ranks.
+    """
+
+    def __init__(
+        self,
+        dataset: ClipDataset,
+        global_batch_size: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+        prefetch: int = 2,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if global_batch_size % world_size:
+            fitting = [n for n in range(1, global_batch_size + 1) if global_batch_size % n == 0]
+            raise ConfigError(
+                f"global_batch_size is {global_batch_size} and there are {world_size} ranks; world sizes that fit: "
+                f"{', '.join(map(str, fitting))}; or take a global_batch_size that is a multiple of {world_size}"
+            )
+        if global_batch_size > len(dataset):
+            raise ConfigError(
+                f"global_batch_size is {global_batch_size} and the split has {len(dataset)} videos of enough frames: "
+                f"no batch is ever full; set global_batch_size to at most {len(dataset)}"
+            )
+        self.dataset, self.global_batch_size = dataset, global_batch_size
+        self.steps_per_epoch = len(dataset) // global_batch_size
+        self.replaced: list[str] = []  # ids of broken videos that this rank met, once each
+        self._rank, self._world_size = rank, world_size
+        self._device = torch.device(device)
+        fetch = _EpochSamples(dataset, seed)
+        pin = self._device.type == "cuda"
+        self._reader = Reader(fetch, _collate_samples, workers=workers, prefetch=prefetch, pin=pin)
+
+    def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
+        """Batches of an epoch from a step within it to its end.
+
+        Raises:
+            StageError: a file changed since `prepare`, or no video of the split decodes.
+        """
+        share = self.global_batch_size // self._world_size
+        keys = [
+            [(epoch, step * self.global_batch_size + self._rank * share + i) for i in range(share)]
+            for step in range(start_step, self.steps_per_epoch)
+        ]
+        for read in self._reader.read(keys):
+            self._report(read["broken"])
+            yield Batch(
+                streams={name: normalise(views.to(self._device)) for name, views in read["streams"].items()},
+                labels=read["labels"].to(self._device),
+                video_ids=read["video_ids"],
+            )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"replaced": list(self.replaced)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.replaced = list(state["replaced"])
+
+    def close(self) -> None:
+        """End the loader processes."""
+        self._reader.close()
+
+    def _report(self, broken: list[tuple[str, str]]) -> None:
+        for video_id, reason in broken:
+            if video_id not in self.replaced:
+                self.replaced.append(video_id)
+                _log.warning("%s broke during training and is replaced by the next video: %s", video_id, reason)
+
+
+class TestLoader:
+    """All windows of each video, in manifest order; nothing is shuffled, replaced or dropped.
+
+    Rank r gets a contiguous range of the videos.
+
+    Args:
+        dataset: the videos; its view decides on the windows.
+        batch_size: windows per batch; the last one of a rank may be smaller.
+        rank, world_size: which range.
+        workers: loader processes; 0 reads in this process.
+        prefetch: videos that each process prepares ahead.
+        device: where batches are normalised and handed out.
+    """
+
+    __test__ = False  # not a test case
+
+    def __init__(
+        self,
+        dataset: ClipDataset,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+        prefetch: int = 2,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.dataset, self._batch_size = dataset, batch_size
+        self.videos = range(len(dataset) * rank // world_size, len(dataset) * (rank + 1) // world_size)
+        self._device = torch.device(device)
+        pin = self._device.type == "cuda"
+        self._reader = Reader(_AllWindows(dataset), _collate_windows, workers=workers, prefetch=prefetch, pin=pin)
+
+    def __iter__(self) -> Iterator[WindowBatch]:
+        """
+        Raises:
+            StageError: a file changed since `prepare` or does not decode; an evaluation never skips one.
+        """
+        pending: list[dict[str, Any]] = []  # one video's windows each, fewer than a batch together
+        for read in self._reader.read([[index] for index in self.videos]):
+            pending.append(read)
+            while sum(len(part["labels"]) for part in pending) >= self._batch_size:
+                joined = _join(pending)
+                yield self._batch(_part(joined, slice(None, self._batch_size)))
+                pending = [_part(joined, slice(self._batch_size, None))]
+        if pending and len(pending[-1]["labels"]):
+            yield self._batch(_join(pending))
+        self._reader.close()
+
+    def _batch(self, read: dict[str, Any]) -> WindowBatch:
+        return WindowBatch(
+            streams={name: normalise(windows.to(self._device)) for name, windows in read["streams"].items()},
+            video_indices=read["video_indices"],
+            labels=read["labels"],
+        )
+
+
+class _EpochSamples:
+    """(epoch, position in its order) -> sample, and the broken videos passed over on the way to it."""
+
+    def __init__(self, dataset: ClipDataset, seed: int) -> None:
+        self._dataset, self._seed = dataset, seed
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    def __call__(self, key: tuple[int, int]) -> tuple[Sample, list[tuple[str, str]]]:
+        epoch, position = key
+        if self._order[0] != epoch:
+            self._order = (epoch, permutation(len(self._dataset), self._seed, epoch, "order"))
+        order = self._order[1]
+        broken: list[tuple[str, str]] = []  # (video id, reason)
+        for offset in range(len(order)):
+            index = order[(position + offset) % len(order)]
+            try:
+                return self._dataset.sample(epoch, index), broken
+            except BrokenVideo as error:
+                broken.append((self._dataset.video_ids[index], error.reason))
+        raise StageError(f"no video of the split decodes any more; {broken[-1][0]}: {broken[-1][1]}")
+
+
+class _AllWindows:
+    def __init__(self, dataset: ClipDataset) -> None:
+        self._dataset = dataset
+
+    def __call__(self, index: int) -> Sample:
+        try:
+            return self._dataset.sample(0, index)
+        except BrokenVideo as error:
+            raise StageError(f"{error}; it decoded when the dataset was prepared: is the disk failing?") from None
+
+
+def _collate_samples(items: list[tuple[Sample, list[tuple[str, str]]]]) -> dict[str, Any]:
+    samples = [sample for sample, _ in items]
+    return {
+        "streams": {name: torch.stack([s["streams"][name] for s in samples]) for name in samples[0]["streams"]},
+        "labels": torch.tensor([sample["label"] for sample in samples]),
+        "video_ids": [sample["video_id"] for sample in samples],
+        "broken": [entry for _, broken in items for entry in broken],
+    }
+
+
+def _collate_windows(items: list[Sample]) -> dict[str, Any]:
+    (sample,) = items
+    count = len(next(iter(sample["streams"].values())))
+    return {
+        "streams": sample["streams"],
+        "video_indices": torch.full((count,), sample["index"]),
+        "labels": torch.full((count,), sample["label"]),
+    }
+
+
+def _join(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "streams": {name: torch.cat([part["streams"][name] for part in parts]) for name in parts[0]["streams"]},
+        "video_indices": torch.cat([part["video_indices"] for part in parts]),
+        "labels": torch.cat([part["labels"] for part in parts]),
+    }
+
+
+def _part(read: dict[str, Any], rows: slice) -> dict[str, Any]:
+    return {
+        "streams": {name: windows[rows] for name, windows in read["streams"].items()},
+        "video_indices": read["video_indices"][rows],
+        "labels": read["labels"][rows],
+    }

@@ -1,0 +1,235 @@
+"""How a video becomes views: every random decision is drawn here, before a pixel is touched.
+
+A decision comes from the sample's own stream for that purpose (clip, view, crop, flip, colour, grey, blur), so that
+changing one probability leaves all other draws as they were.
+
+Source: ViCC (Toering et al., WACV 2022), section 4.1, and its public code where the paper is silent.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from vssl.data import augment
+from vssl.data.augment import CropDraw, JitterDraw
+from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
+from vssl.data.sampling import Indices, clip_indices, num_starts, test_windows
+
+Streams = Callable[[str], Generator]  # purpose -> the sample's generator for it
+
+_CLASSIFY_ATTEMPTS = 10  # tries of the classifier's random sized crop before it falls back to the centre
+_MAX_MODALITIES = 2  # channels of a grey clip are drawn for RGB and flow, whichever are read
+_TEST_JITTER = (0.2, 0.2, 0.2, 0.1)
+_TEST_JITTER_PROBABILITY = 0.3
+
+
+class DrawnView(Protocol):
+    """One view of a video with every random decision taken."""
+
+    @property
+    def indices(self) -> Indices:
+        """(T,) source frames."""
+        ...
+
+    def apply(self, frames: Tensor, modality: int) -> Tensor:
+        """(T, H, W, 3) uint8 frames at `indices` -> (3, T, S, S) uint8.
+
+        `modality` is 0 for RGB and 1 for flow. Crop, flip and colours are shared; what is drawn per frame differs.
+        """
+        ...
+
+
+class ViewMaker(Protocol):
+    """Draws the views of a video of `total` frames from its sample's streams."""
+
+    def draw(self, streams: Streams, total: int, num_frames: int, frame_stride: int) -> Sequence[DrawnView]: ...
+
+
+@dataclass(frozen=True)
+class ViewDecision:
+    """Which of a sample's two clips a view shows, and whether it is strongly augmented."""
+
+    clip: int
+    strong: bool
+
+
+def draw_decisions(config: TwoViewAugmentConfig, generator: Generator) -> tuple[ViewDecision, ViewDecision]:
+    """Two clips, each strong or not; or one clip twice, exactly one of them strong."""
+    two_clips, strong_0, strong_1, clip, order = torch.rand(5, generator=generator).tolist()
+    if two_clips < config.two_clip_probability:
+        return (
+            ViewDecision(0, strong_0 < config.strong_probability),
+            ViewDecision(1, strong_1 < config.strong_probability),
+        )
+    shown, first_strong = int(clip < 0.5), order < 0.5
+    return ViewDecision(shown, first_strong), ViewDecision(shown, not first_strong)
+
+
+def draw_clip(total: int, num_frames: int, frame_stride: int, generator: Generator) -> Indices:
+    """(num_frames,) source frames of a clip whose start is uniform."""
+    start = torch.randint(num_starts(total, num_frames, frame_stride), (), generator=generator).item()
+    return clip_indices(total, num_frames, frame_stride, int(start))
+
+
+def draw_crop(area_min: float, generator: Generator) -> CropDraw:
+    area, aspect, swap, left, top = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+    return CropDraw(area_min + (1 - area_min) * area, 3 / 4 + (4 / 3 - 3 / 4) * aspect, swap < 0.5, left, top)
+
+
+def draw_jitter(strength: tuple[float, float, float, float], generator: Generator) -> JitterDraw:
+    """Factors uniform in 1 +- strength, never negative; hue shift uniform in +- its strength."""
+    unit = (2 * torch.rand(4, generator=generator, dtype=torch.float64) - 1).tolist()
+    brightness, contrast, saturation = (_around_one(s, u) for s, u in zip(strength[:3], unit))
+    order = torch.randperm(4, generator=generator).tolist()
+    return JitterDraw(brightness, contrast, saturation, strength[3] * unit[3], tuple(order))
+
+
+def draw_coin(probability: float, generator: Generator) -> bool:
+    return torch.rand((), generator=generator).item() < probability
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainView:
+    """A view for training: random sized crop, then colours, grey, blur and flip as far as they were drawn."""
+
+    indices: Indices
+    side: int
+    crops: tuple[CropDraw, ...]  # attempts, the first that fits is taken
+    squeeze: bool  # where none fits: the whole frame, squeezed; else its centre
+    before: int = 0  # side to which the crop is resized first; 0: straight to `side`
+    jitter: JitterDraw | None = None
+    grey_channels: Tensor | None = None  # (modalities * T,)
+    blur_sigma: float | None = None
+    flip: bool = False
+
+    def apply(self, frames: Tensor, modality: int) -> Tensor:
+        planes = self._cropped(augment.to_planes(frames))
+        if self.jitter is not None:
+            planes = augment.jitter(planes, self.jitter)
+        if self.grey_channels is not None:
+            length = len(self.indices)
+            planes = augment.grey(planes, self.grey_channels[modality * length : (modality + 1) * length])
+        if self.blur_sigma is not None:
+            planes = augment.blur(planes, self.blur_sigma)
+        if self.flip:
+            planes = augment.flip(planes)
+        return augment.to_view(planes)
+
+    def _cropped(self, planes: Tensor) -> Tensor:
+        height, width = planes.shape[-2:]
+        boxes = (draw.box(height, width) for draw in self.crops)
+        box = next((box for box in boxes if box is not None), None)
+        first = self.before or self.side
+        if box is not None:
+            planes = augment.resize(augment.crop(planes, box), first, first)
+        elif self.squeeze:
+            planes = augment.resize(planes, first, first)
+        else:
+            planes = augment.centre_crop(augment.resize_short_side(planes, first), first)
+        return augment.resize(planes, self.side, self.side)
+
+
+@dataclass(frozen=True)
+class TwoView:
+    """ViCC's pretraining views: two per sample, strong ("base" in the public code) or plain ("null")."""
+
+    config: TwoViewAugmentConfig
+    crop_size: int
+
+    def draw(self, streams: Streams, total: int, num_frames: int, frame_stride: int) -> Sequence[DrawnView]:
+        of = {purpose: streams(purpose) for purpose in ("clip", "view", "crop", "flip", "colour", "grey", "blur")}
+        clips = [draw_clip(total, num_frames, frame_stride, of["clip"]) for _ in range(2)]
+        views = []
+        for decision in draw_decisions(self.config, of["view"]):
+            # Everything is drawn whether it is used or not, so that no decision moves another one's draw.
+            crop = draw_crop(self.config.crop_area_min, of["crop"])
+            flip = draw_coin(self.config.flip_probability, of["flip"])
+            jittered = draw_coin(self.config.jitter_probability, of["colour"])
+            jitter = draw_jitter(self.config.jitter, of["colour"])
+            greyed = draw_coin(self.config.grey_probability, of["grey"])
+            channels = torch.randint(3, (_MAX_MODALITIES * num_frames,), generator=of["grey"])
+            blurred = draw_coin(self.config.blur_probability, of["blur"])
+            sigma = 0.1 + 1.9 * torch.rand((), generator=of["blur"]).item()
+            views.append(
+                TrainView(
+                    indices=clips[decision.clip],
+                    side=self.crop_size,
+                    crops=(crop,),
+                    squeeze=True,
+                    jitter=jitter if decision.strong and jittered else None,
+                    grey_channels=channels if decision.strong and greyed else None,
+                    blur_sigma=sigma if decision.strong and blurred else None,
+                    flip=flip,
+                )
+            )
+        return views
+
+
+@dataclass(frozen=True)
+class ClassifyView:
+    """Training view of a probe or a fine-tuning: one random clip. The flip is drawn per video, not per batch."""
+
+    config: ClassifyAugmentConfig
+    crop_size: int
+
+    def draw(self, streams: Streams, total: int, num_frames: int, frame_stride: int) -> Sequence[DrawnView]:
+        colour, crops = streams("colour"), streams("crop")
+        jittered = draw_coin(self.config.jitter_probability, colour)
+        jitter = draw_jitter(self.config.jitter, colour)
+        view = TrainView(
+            indices=draw_clip(total, num_frames, frame_stride, streams("clip")),
+            side=self.crop_size,
+            crops=tuple(draw_crop(self.config.crop_area_min, crops) for _ in range(_CLASSIFY_ATTEMPTS)),
+            squeeze=False,
+            before=self.config.resize_crop,
+            jitter=jitter if jittered else None,
+            flip=draw_coin(self.config.flip_probability, streams("flip")),
+        )
+        return [view]
+
+
+@dataclass(frozen=True)
+class CentreView:
+    """A view for testing: the centre, resized. Narrow videos are enlarged rather than padded with black."""
+
+    indices: Indices
+    crop: int  # side of the centre crop; 0: the short side
+    side: int
+    jitter: JitterDraw | None
+
+    def apply(self, frames: Tensor, modality: int) -> Tensor:
+        planes = augment.to_planes(frames)
+        short = min(planes.shape[-2:])
+        if short < self.crop:
+            planes = augment.resize_short_side(planes, self.crop)
+        planes = augment.resize(augment.centre_crop(planes, self.crop or short), self.side, self.side)
+        return augment.to_view(planes if self.jitter is None else augment.jitter(planes, self.jitter))
+
+
+@dataclass(frozen=True)
+class TestView:
+    """All windows of a video (or one random clip of it), without augmentation unless `compat_jitter`."""
+
+    __test__ = False  # not a test case
+
+    config: TestViewConfig
+    crop_size: int
+    one_clip: bool = False
+
+    def draw(self, streams: Streams, total: int, num_frames: int, frame_stride: int) -> Sequence[DrawnView]:
+        if self.one_clip:
+            windows = draw_clip(total, num_frames, frame_stride, streams("clip"))[None]
+        else:
+            windows = test_windows(total, num_frames, frame_stride)
+        jitter = None
+        if self.config.compat_jitter and draw_coin(_TEST_JITTER_PROBABILITY, streams("colour")):
+            jitter = draw_jitter(_TEST_JITTER, streams("colour.factors"))
+        return [CentreView(window, self.config.centre_crop, self.crop_size, jitter) for window in windows]
+
+
+def _around_one(strength: float, unit: float) -> float:
+    low, high = max(0.0, 1 - strength), 1 + strength
+    return low + (high - low) * (unit + 1) / 2
