@@ -2,13 +2,20 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
 from vssl.distributed import local_rank
 from vssl.run import StageError
 from vssl.stages.runtime_config import RuntimeConfig
+
+_AUTOCAST = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(runtime: RuntimeConfig, device: torch.device) -> AbstractContextManager[None]:
+    """The precision in which networks run; losses and heads switch it off for themselves."""
+    return torch.autocast(device.type, _AUTOCAST[runtime.amp], enabled=runtime.amp != "off")
 
 
 @contextmanager

@@ -11,25 +11,21 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vssl import checkpoint
-from vssl.distributed import all_reduce_sum, any_true, barrier, is_main, world_size
+from vssl.device import autocast
+from vssl.distributed import all_gather_object, all_reduce_sum, any_true, barrier, is_main, world_size
 from vssl.methods import Position
 from vssl.optim import set_learning_rate
 from vssl.run import Run, StageError, Stopped
 from vssl.stages.runtime_config import RuntimeConfig
-
-_AUTOCAST = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Loader(Protocol):
     """Batches as a function of (epoch, step in the epoch), the same on any number of ranks and loader processes."""
 
     steps_per_epoch: int
+    replaced: list[str]  # videos that broke, as far as this rank has met them
 
     def batches(self, epoch: int, start_step: int) -> Iterator[Mapping[str, Any]]: ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 def train(
@@ -67,8 +63,8 @@ def train(
     steps_per_epoch = loader.steps_per_epoch
     total = epochs * steps_per_epoch
     scaler = torch.amp.GradScaler(device.type, enabled=runtime.amp == "fp16")
-    parts = {"method": method, "optimizer": optimizer, "scaler": scaler, "loader": loader}
-    step = _resume(run, parts, identity)
+    parts = {"method": method, "optimizer": optimizer, "scaler": scaler}
+    step = _resume(run, parts, loader, identity)
     network = DistributedDataParallel(method) if world_size() > 1 else method
     method.train()
     saved_at = time.monotonic()
@@ -79,8 +75,8 @@ def train(
                 position = Position(step=step, epoch=epoch, steps_per_epoch=steps_per_epoch)
                 lr = lr_at(step)
                 set_learning_rate(optimizer, lr)
-                with torch.autocast(device.type, _AUTOCAST[runtime.amp], enabled=runtime.amp != "off"):
-                    loss, scalars = network(_to(batch, device), position)
+                with autocast(runtime, device):
+                    loss, scalars = network(batch, position)
                 values = _mean_over_ranks({"loss": loss.detach(), **scalars})
                 if not math.isfinite(values["loss"]):
                     raise StageError(_not_finite(values["loss"], step, lr))
@@ -100,30 +96,37 @@ def train(
                     run.beat(step, total)
                 stop, due = any_true(run.should_stop(), is_main() and _is_due(runtime, step, saved_at))
                 if stop or due or step == total:
-                    _save(run, step, parts, identity)
+                    _save(run, step, parts, loader, identity)
                     saved_at = time.monotonic()
                 if stop:
                     raise Stopped(f"stopped and saved at step {step} of {total}")
 
 
-def _resume(run: Run, parts: Mapping[str, Any], identity: str) -> int:
+def _resume(run: Run, parts: Mapping[str, Any], loader: Loader, identity: str) -> int:
     """Put everything back as it was at the newest checkpoint; the number of updates it had seen."""
     found = checkpoint.resume(run, identity=identity)
     if found is None:
         return 0
     for name, part in parts.items():
         part.load_state_dict(found.state[name])
+    loader.replaced = list(found.state["replaced"])
     if is_main():
         run.say(f"resuming {run.dir.name} at step {found.manifest.step}")
     return found.manifest.step
 
 
-def _save(run: Run, step: int, parts: Mapping[str, Any], identity: str) -> None:
+def _save(run: Run, step: int, parts: Mapping[str, Any], loader: Loader, identity: str) -> None:
     """All ranks call, because states may be gathered; rank 0 writes, and nobody goes on before it has."""
     state = {name: part.state_dict() for name, part in parts.items()}
+    state["replaced"] = replaced_over_ranks(loader)
     if is_main():
         checkpoint.save(run, step, state, world_size=world_size(), identity=identity)
     barrier()
+
+
+def replaced_over_ranks(loader: Loader) -> list[str]:
+    """Names of the videos that broke and were replaced, each once. All ranks call."""
+    return list(dict.fromkeys(name for names in all_gather_object(loader.replaced) for name in names))
 
 
 def _is_due(runtime: RuntimeConfig, step: int, saved_at: float) -> bool:
@@ -140,11 +143,6 @@ def _mean_over_ranks(scalars: Mapping[str, Tensor | float]) -> dict[str, float]:
 def _on_one_device(scalars: Mapping[str, Tensor | float]) -> list[Tensor]:
     tensors = [value for value in scalars.values() if isinstance(value, Tensor)]
     return [torch.as_tensor(value).detach().to(tensors[0].device) for value in scalars.values()]
-
-
-def _to(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    streams = {name: clips.to(device, non_blocking=True) for name, clips in batch["streams"].items()}
-    return {**batch, "streams": streams, "labels": batch["labels"].to(device, non_blocking=True)}
 
 
 Perf = Callable[[int], dict[str, float]]

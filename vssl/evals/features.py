@@ -1,16 +1,12 @@
-"""One vector per video from a frozen network: its windows, one by one or in chunks, averaged.
-
-A video's windows are never mixed with another video's in a forward, so a result does not depend on its neighbours.
-"""
+"""One vector per video from a frozen network: the mean over the video's windows."""
 
 from collections.abc import Callable, Iterable
-from itertools import islice
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vssl.distributed import all_gather_object, rank, world_size
+from vssl.distributed import all_gather_object, any_true
 
 PerWindow = Callable[[Tensor], Tensor]  # (n, 3, T, H, W) -> (n, D)
 
@@ -23,49 +19,43 @@ def unit(features: Tensor) -> Tensor:
 @torch.no_grad()
 def mean_over_windows(
     per_window: PerWindow,
-    videos: Iterable[tuple[int, Tensor]],
+    batches: Iterable[tuple[Tensor, Tensor]],
     count: int,
     *,
-    chunk: int,
-    device: torch.device,
     after_each: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Average a network's output over all windows of each video.
 
-    With several ranks, `videos` yields this rank's share (`own_share`); every rank gets the whole result.
+    With several ranks, `batches` holds this rank's videos, and every rank gets the whole result.
 
     Args:
         per_window: network in eval mode with whatever follows it, such as L2 or softmax per window.
-        videos: (index, (n, 3, T, H, W)) in any order, each index once.
+        batches: ((n,) video indices, (n, 3, T, H, W) windows); a video's windows may be spread over batches.
         count: number of videos over all ranks.
-        chunk: windows per forward.
-        device: where the network is.
-        after_each: called after each video, for signs of life and requests to stop; equally often on all ranks.
+        after_each: called after each batch, for signs of life and requests to stop; equally often on all ranks.
 
     Returns:
         (count, D) float32 on the CPU, row i for the video of index i.
 
     Raises:
-        ValueError: an index that is missing or came twice.
+        ValueError: a video of which no window came, or of which windows came to two ranks.
     """
-    found: list[tuple[int, Tensor]] = []
-    remaining = iter(videos)
-    for _ in range(-(-count // world_size())):  # the busiest rank's number of videos
-        for index, windows in islice(remaining, 1):
-            outputs = [per_window(part.to(device, non_blocking=True)).float() for part in windows.split(chunk)]
-            found.append((index, torch.cat(outputs).mean(dim=0).cpu()))
+    windows: dict[int, list[Tensor]] = {}
+    remaining = iter(batches)
+    while True:
+        batch = next(remaining, None)
+        if not any(any_true(batch is not None)):
+            break
+        if batch is not None:
+            numbers, clips = batch
+            for index, output in zip(numbers.tolist(), per_window(clips).float().cpu(), strict=True):
+                windows.setdefault(index, []).append(output)
         after_each()
-    rows = [row for part in all_gather_object(found) for row in part]
-    indices = sorted(index for index, _ in rows)
+    own = [(index, torch.stack(outputs).mean(dim=0)) for index, outputs in windows.items()]
+    rows = sorted((row for part in all_gather_object(own) for row in part), key=lambda row: row[0])
+    indices = [index for index, _ in rows]
     if indices != list(range(count)):
         twice = sorted({index for index in indices if indices.count(index) > 1})
         missing = sorted(set(range(count)) - set(indices))
-        raise ValueError(
-            f"features of {count} videos: missing {missing[:5]}, twice {twice[:5]}, got {len(rows)} in all"
-        )
-    return torch.stack([vector for _, vector in sorted(rows, key=lambda row: row[0])])
-
-
-def own_share(count: int) -> list[int]:
-    """Indices of the videos that this rank evaluates."""
-    return list(range(rank(), count, world_size()))
+        raise ValueError(f"vectors of {count} videos: missing {missing[:5]}, twice {twice[:5]}, got {len(rows)} in all")
+    return torch.stack([vector for _, vector in rows])

@@ -11,8 +11,6 @@ from vssl.evals.features import mean_over_windows, unit
 from vssl.evals.metrics import recall_at
 from vssl.evals.protocols import Described, centred, cosine_similarity, fused_probabilities, fused_similarity, join
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture
 def stored():
@@ -85,22 +83,27 @@ def test_fused_probabilities_are_the_mean_over_shared_videos():
     assert labels.tolist() == [0, 1]
 
 
-def test_windows_are_normalised_one_by_one_and_then_averaged():
+def test_windows_are_normalised_one_by_one_and_then_averaged_wherever_the_batches_end():
     windows = torch.tensor([[3.0, 4.0], [0.0, 2.0], [1.0, 0.0]])
-    found = mean_over_windows(unit, [(1, windows[2:]), (0, windows[:2])], 2, chunk=1, device=CPU)
-    torch.testing.assert_close(found, torch.tensor([[0.3, 0.9], [1.0, 0.0]]))
+    videos = torch.tensor([1, 0, 0])
+    for size in (1, 2, 3):
+        found = mean_over_windows(unit, list(zip(videos.split(size), windows.split(size))), 2)
+        torch.testing.assert_close(found, torch.tensor([[0.5, 0.5], [0.6, 0.8]]))
 
 
 def test_a_video_never_depends_on_its_neighbours():
     torch.manual_seed(0)
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5)).eval()
-    videos = [(index, torch.randn(1 + index, 12)) for index in range(4)]
-    together = mean_over_windows(network, videos, 4, chunk=2, device=CPU)
-    for index, windows in videos:
-        alone = mean_over_windows(network, [(0, windows)], 1, chunk=2, device=CPU)
-        assert torch.equal(alone[0], together[index])
+    network = torch.nn.Sequential(
+        torch.nn.Conv3d(3, 4, 3), torch.nn.BatchNorm3d(4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(32, 5)
+    )
+    windows, videos = torch.randn(8, 3, 4, 4, 4), torch.tensor([0, 0, 0, 1, 2, 2, 3, 3])
+    together = mean_over_windows(network.eval(), [(videos, windows)], 4)
+    for index in range(4):
+        own = windows[videos == index]
+        alone = mean_over_windows(network, [(torch.zeros(len(own), dtype=torch.int64), own)], 1)
+        torch.testing.assert_close(alone[0], together[index])
 
 
-def test_missing_and_doubled_videos_are_named():
-    with pytest.raises(ValueError, match=r"missing \[1\], twice \[0\]"):
-        mean_over_windows(unit, [(0, torch.ones(1, 2)), (0, torch.ones(1, 2))], 2, chunk=8, device=CPU)
+def test_missing_videos_are_named():
+    with pytest.raises(ValueError, match=r"missing \[1\], twice \[\]"):
+        mean_over_windows(unit, [(torch.tensor([0, 2]), torch.ones(2, 2))], 3)

@@ -1,0 +1,163 @@
+"""Linear probe: a linear classifier is trained on a frozen backbone and tested on all windows of each test video."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vssl.artifacts import Inputs
+from vssl.checkpoint import identity
+from vssl.data.clips import ClipDataset
+from vssl.data.loader import TrainLoader
+from vssl.data.views import ClassifyView, TestView
+from vssl.device import prepared
+from vssl.distributed import all_gather_cat, is_main, rank, world_size
+from vssl.evals.metrics import chance_top1, top_k
+from vssl.loop import replaced_over_ranks, train
+from vssl.methods import Position
+from vssl.nn.heads import linear_probe_head
+from vssl.optim import build_optimizer, learning_rate
+from vssl.plots import loss_curve
+from vssl.randomness import seeded
+from vssl.run import Run
+from vssl.stages.linear_config import LinearConfig
+from vssl.stages.per_video import describe
+from vssl.stages.report import plot, training_figures, write_metrics
+from vssl.stages.sources import clips, frozen_backbone, header
+from vssl.stages.tables import write_table
+from vssl.weights import save_weights
+
+
+class LinearProbe(nn.Module):
+    """A frozen backbone in eval mode under a head of which everything is trained, its batch normalisation included.
+
+    Source: ViCC (Toering et al., WACV 2022), section 4.3 and the public code. The head's batch statistics are those
+    of the global batch, where the original takes each GPU's.
+    """
+
+    def __init__(self, backbone: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = linear_probe_head(int(backbone.num_features), num_classes)  # type: ignore[arg-type]
+
+    def train(self, mode: bool = True) -> "LinearProbe":
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, batch: Mapping[str, Any], position: Position) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """Cross-entropy of this rank's videos, and `accuracy` of the training clips."""
+        (views,) = batch["streams"].values()  # (B, 1, 3, T, H, W)
+        pooled = all_gather_cat(self.pooled(views[:, 0]))  # (B of all ranks, F), so that the batch is normalised whole
+        labels = batch["labels"]
+        own = slice(rank() * len(labels), (rank() + 1) * len(labels))
+        logits = self.classify(pooled)[own]
+        accuracy = (logits.argmax(dim=1) == labels).double().mean()
+        return F.cross_entropy(logits, labels), {"accuracy": accuracy}
+
+    @torch.no_grad()
+    def pooled(self, clips: Tensor) -> Tensor:
+        """(B, 3, T, H, W) -> (B, F) unit features."""
+        return self.head.pool(self.backbone(clips))
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        with torch.autocast(pooled.device.type, enabled=False):
+            logits: Tensor = self.head(pooled)
+            return logits
+
+    def before_update(self, position: Position) -> None:
+        """Nothing to do: the backbone has no gradients."""
+
+    def after_update(self, position: Position) -> None:
+        """Nothing to do."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """`backbone.*` and `head.*`."""
+        return {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
+
+
+def run(config: LinearConfig, inputs: Inputs, run: Run) -> dict[str, float]:
+    """Train the head, then test it: softmax per window, averaged over all windows of a video.
+
+    Makes `predictions` (a table with the probabilities), `weights` (backbone and head), `plots`.
+
+    Returns:
+        `top1`, `top5`, `chance_top1`, `train_loss_first`, `train_loss_last`, `train_accuracy_last`, and the videos
+        that were too short or broke.
+    """
+    with prepared(config.runtime) as device:
+        view = ClassifyView(config.augment, config.data.crop_size)
+        dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
+        modality = config.data.modality
+        backbone = frozen_backbone(config.backbone, inputs, run, modality=modality, seed=config.seed, device=device)
+        with seeded(config.seed, "head"):
+            probe = LinearProbe(backbone, len(dataset.classes)).to(device)
+        figures = _train(config, probe, dataset, inputs, run, device)
+
+        test_view = TestView(config.test_view, config.data.crop_size)
+        test = clips(config.data, config.data.test_split, inputs, seed=config.seed, view=test_view)
+        probe.eval()
+
+        def per_window(windows: Tensor) -> Tensor:
+            return probe.classify(probe.pooled(windows)).softmax(dim=1)  # (n, classes)
+
+        predictions = describe(
+            test, per_window, run, runtime=config.runtime, batch_size=config.global_batch_size, device=device
+        )
+    if is_main():
+        write_table(run, "predictions", "predictions", predictions, vectors="probabilities")
+        about = header("linear", run, backbone=config.backbone, modality=modality, classes=list(dataset.classes))
+        save_weights(run, "weights", about, probe.weights())
+        plot(run, "loss.png", loss_curve)
+    metrics = {
+        "top1": top_k(predictions.vectors, predictions.labels, 1),
+        "top5": top_k(predictions.vectors, predictions.labels, 5),
+        "chance_top1": chance_top1(predictions.labels),
+        "test_videos": float(len(predictions.names)),
+    } | figures
+    write_metrics(run, metrics)
+    return metrics
+
+
+def _train(
+    config: LinearConfig, probe: LinearProbe, dataset: ClipDataset, inputs: Inputs, run: Run, device: torch.device
+) -> dict[str, float]:
+    loader = TrainLoader(
+        dataset,
+        config.global_batch_size,
+        seed=config.seed,
+        rank=rank(),
+        world_size=world_size(),
+        workers=config.runtime.workers,
+        prefetch=config.runtime.prefetch,
+        device=device,
+    )
+
+    def lr_at(step: int) -> float:
+        return learning_rate(
+            config.schedule,
+            config.optim.base_lr,
+            step=step,
+            epochs=config.epochs,
+            steps_per_epoch=loader.steps_per_epoch,
+        )
+
+    try:
+        train(
+            probe,
+            build_optimizer(config.optim, probe.parameters()),
+            loader,
+            run,
+            lr_at=lr_at,
+            epochs=config.epochs,
+            runtime=config.runtime,
+            device=device,
+            identity=identity(config, inputs),
+        )
+        replaced = float(len(replaced_over_ranks(loader)))
+    finally:
+        loader.close()
+    figures = {f"train_{name}": value for name, value in training_figures(run).items()}
+    return figures | {"dropped_short": float(dataset.dropped_short), "replaced_videos": replaced}

@@ -1,0 +1,137 @@
+"""Self-supervised pretraining: a method learns a backbone from unlabelled videos."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vssl.artifacts import Inputs
+from vssl.checkpoint import identity
+from vssl.config import ConfigError
+from vssl.data.clips import ClipDataset
+from vssl.data.loader import TrainLoader
+from vssl.data.views import TwoView
+from vssl.device import prepared
+from vssl.distributed import all_reduce_sum, is_main, rank, world_size
+from vssl.loop import replaced_over_ranks, train
+from vssl.methods import Position, load_method
+from vssl.optim import build_optimizer, learning_rate
+from vssl.plots import assignment_histogram, loss_curve
+from vssl.run import Run, StageError
+from vssl.stages.pretrain_config import PretrainConfig
+from vssl.stages.report import plot, training_figures
+from vssl.stages.sources import clips, header, one, stream_weights
+from vssl.weights import save_weights
+
+_HISTOGRAM_STEPS = 16  # batches whose nearest prototypes are counted for the plot
+
+
+def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
+    """Train the method from the bound weights, or from its seed.
+
+    Makes `weights` (main stream: backbone, projector, prototypes) and `plots`.
+
+    Returns:
+        `loss_first`, `loss_last` (means over the first and last epoch), `assignment_entropy_last`,
+        `score_entropy_last`, `replaced_videos`, `dropped_short`, `videos`.
+    """
+    modality = config.method.main_stream or config.data.modality
+    with prepared(config.runtime) as device:
+        view = TwoView(config.augment, config.data.crop_size)
+        dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
+        method = _method(config, inputs, modality).to(device)
+        if config.runtime.channels_last:
+            method = method.to(memory_format=torch.channels_last_3d)
+        loader = TrainLoader(
+            dataset,
+            config.global_batch_size,
+            seed=config.seed,
+            rank=rank(),
+            world_size=world_size(),
+            workers=config.runtime.workers,
+            prefetch=config.runtime.prefetch,
+            device=device,
+        )
+        try:
+            _train(config, method, loader, inputs, run, device)
+            figures = training_figures(run) | _counts(dataset, replaced_over_ranks(loader))
+            nearest = _nearest_prototypes(method, loader)
+        finally:
+            loader.close()
+    if is_main():
+        about = header("pretrain", run, backbone=config.backbone, modality=modality, method=config.method.name)
+        save_weights(run, "weights", about, method.weights())
+        plot(run, "loss.png", loss_curve)
+        plot(run, "assignments.png", lambda _, path: assignment_histogram(nearest.tolist(), path))
+    return figures
+
+
+def _method(config: PretrainConfig, inputs: Inputs, modality: str) -> Any:
+    """The method on the CPU, with initial weights from the seed, or from the stages bound to `main` and `second`."""
+    method = load_method(config.method.name)(
+        config.method, config.backbone, global_batch_size=config.global_batch_size, seed=config.seed
+    )
+    other = {"rgb": "flow", "flow": "rgb"}
+    wanted = {"main": modality, "second": other[modality]} if config.method.main_stream else {"main": modality}
+    bound = {role: one(inputs, role) for role in wanted}
+    loaded = {
+        role: stream_weights(artifact, config.backbone, wanted[role]).tensors
+        for role, artifact in bound.items()
+        if artifact is not None
+    }
+    if not loaded:
+        return method
+    if len(loaded) < len(wanted):
+        missing = next(role for role in wanted if role not in loaded)
+        raise StageError(f"no weights are bound to the role `{missing}`; a cross-stream stage starts from both streams")
+    try:
+        method.load_streams(**loaded)
+    except (ConfigError, ValueError, RuntimeError) as error:
+        origins = " and ".join(artifact.origin for artifact in bound.values() if artifact is not None)
+        raise StageError(f"the weights of {origins} do not fit method {config.method}: {error}") from None
+    return method
+
+
+def _train(
+    config: PretrainConfig, method: nn.Module, loader: TrainLoader, inputs: Inputs, run: Run, device: torch.device
+) -> None:
+    lr_at = partial(_learning_rate, config=config, steps_per_epoch=loader.steps_per_epoch)
+    train(
+        method,
+        build_optimizer(config.optim, method.parameters()),
+        loader,
+        run,
+        lr_at=lr_at,
+        epochs=config.epochs,
+        runtime=config.runtime,
+        device=device,
+        identity=identity(config, inputs),
+    )
+
+
+def _learning_rate(step: int, *, config: PretrainConfig, steps_per_epoch: int) -> float:
+    epochs = config.schedule_epochs or config.epochs
+    return learning_rate(
+        config.schedule, config.optim.base_lr, step=step, epochs=epochs, steps_per_epoch=steps_per_epoch
+    )
+
+
+def _counts(dataset: ClipDataset, replaced: list[str]) -> dict[str, float]:
+    return {
+        "videos": float(len(dataset)),
+        "dropped_short": float(dataset.dropped_short),
+        "replaced_videos": float(len(replaced)),
+    }
+
+
+@torch.no_grad()
+def _nearest_prototypes(method: Any, loader: TrainLoader) -> Tensor:
+    """(C,) how often each prototype is the nearest one to a view, over some batches of an epoch; all ranks call."""
+    method.eval()
+    position = Position(step=0, epoch=0, steps_per_epoch=loader.steps_per_epoch)
+    counts = torch.zeros(len(method.prototypes.weight), dtype=torch.int64, device=method.prototypes.weight.device)
+    for _, batch in zip(range(_HISTOGRAM_STEPS), loader.batches(0, 0)):
+        for embeddings in method.embed(batch, position):  # (B, D)
+            counts += method.prototypes(embeddings).argmax(dim=1).bincount(minlength=len(counts))
+    return all_reduce_sum(counts).cpu()
