@@ -36,5 +36,7 @@ class ClassifyAugmentConfig:
 class TestViewConfig:
     """How a test clip becomes a view: centre crop, resize, normalise; deterministic unless `compat_jitter`."""
 
+    __test__ = False  # not a test case
+
     centre_crop: int = knob(224, doc="side of the centre crop on the native frame, pixels; 0: the short side")
     compat_jitter: bool = knob(False, doc="ViCC's public code jitters colours at test time too, p 0.3 per video")

@@ -5,13 +5,13 @@ stamps. Reading a few frames seeks to the key frame before them; where a file's 
 it is decoded from the start.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -121,9 +121,7 @@ def inspect(path: Path) -> VideoInfo:
         raise BrokenVideo(path, f"truncated: it ends at {start_s + duration_s:.2f} of {_seconds(tagged):.2f} s")
     width, height = sizes.pop()
     seekable = table.exact and stamps == table.stamps.tolist() and _seeks_right(path, table)
-    return VideoInfo(
-        frames=len(stamps), fps=fps, width=width, height=height, duration_s=duration_s, seekable=seekable
-    )
+    return VideoInfo(frames=len(stamps), fps=fps, width=width, height=height, duration_s=duration_s, seekable=seekable)
 
 
 def write_video(
@@ -153,7 +151,7 @@ def write_video(
     rate = Fraction(fps).limit_denominator(1001)
     count = 0
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream = cast(av.VideoStream, container.add_stream(codec, rate=rate, options=options or {}))
         stream.pix_fmt = pixel_format or ("bgr0" if codec == "ffv1" else "yuv420p")
         stream.codec_context.thread_count = 1  # the same bytes on every machine
         for pixels in frames:
@@ -174,7 +172,7 @@ def write_video(
 def _opened(path: Path) -> Iterator[tuple["av.container.InputContainer", "av.VideoStream"]]:
     try:
         with av.open(str(path), metadata_errors="replace") as container:
-            stream = container.streams.best("video")
+            stream = cast(av.VideoStream | None, container.streams.best("video"))
             if stream is None:
                 raise BrokenVideo(path, "no video stream")
             stream.codec_context.thread_count = 1
@@ -182,7 +180,7 @@ def _opened(path: Path) -> Iterator[tuple["av.container.InputContainer", "av.Vid
     except av.FFmpegError as error:
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
-        reason = "the file is empty" if os.path.getsize(path) == 0 else (error.strerror or str(error))
+        reason = "the file is empty" if path.stat().st_size == 0 else (error.strerror or str(error))
         raise BrokenVideo(path, reason) from None
 
 
@@ -238,7 +236,7 @@ def _read_seeking(path: Path, wanted: Sequence[int]) -> dict[int, Frames]:
                 if index is None:
                     return {}
                 if index in missing:
-                    found[index] = frame.to_ndarray(format="rgb24")
+                    found[index] = _pixels(frame)
                     missing.remove(index)
                     if not missing:
                         break
@@ -265,7 +263,7 @@ def _read_counting(path: Path, wanted: Sequence[int]) -> dict[int, Frames]:
     with _opened(path) as (container, stream):
         for index, frame in enumerate(container.decode(stream)):
             if index in missing:
-                found[index] = frame.to_ndarray(format="rgb24")
+                found[index] = _pixels(frame)
                 missing.remove(index)
                 if not missing:
                     break
@@ -280,6 +278,10 @@ def _seeks_right(path: Path, table: _FrameTable) -> bool:
     wanted = list(range(first, min(first + 3, len(table.stamps))))
     sought, counted = _read_seeking(path, wanted), _read_counting(path, wanted)
     return all(index in sought and np.array_equal(sought[index], counted[index]) for index in wanted)
+
+
+def _pixels(frame: av.VideoFrame) -> Frames:
+    return cast(Frames, frame.to_ndarray(format="rgb24"))
 
 
 def _extent(stamps: Sequence[int | None], base: Fraction | None, fps: float) -> tuple[float, float]:

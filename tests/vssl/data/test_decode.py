@@ -22,7 +22,11 @@ def moving_frames(count: int, height: int, width: int, seed: int = 0) -> np.ndar
 
 KINDS = {
     "h264-b-frames": (".mp4", {"codec": "libx264", "options": {"g": "12", "bf": "3"}}, None),
-    "h264-open-gop": (".mp4", {"codec": "libx264", "options": {"g": "10", "bf": "2", "x264-params": "open-gop=1"}}, None),
+    "h264-open-gop": (
+        ".mp4",
+        {"codec": "libx264", "options": {"g": "10", "bf": "2", "x264-params": "open-gop=1"}},
+        None,
+    ),
     "h264-one-key": (".mkv", {"codec": "libx264", "options": {"g": "999"}}, None),
     "h264-uneven": (".mp4", {"codec": "libx264", "options": {"g": "12", "bf": "2"}}, "uneven"),
     "h264-late-start": (".mkv", {"codec": "libx264", "options": {"g": "8"}}, "late"),
@@ -69,7 +73,10 @@ def test_any_frames_equal_those_of_a_full_decode(kind: str, tmp_path: Path) -> N
 
 
 def test_most_files_can_be_sought_in(tmp_path: Path) -> None:
-    for name, settings in {"a.mp4": {"codec": "libx264", "options": {"g": "12", "bf": "3"}}, "b.mkv": {"codec": "ffv1"}}.items():
+    for name, settings in {
+        "a.mp4": {"codec": "libx264", "options": {"g": "12", "bf": "3"}},
+        "b.mkv": {"codec": "ffv1"},
+    }.items():
         write_video(tmp_path / name, moving_frames(40, 48, 64), fps=25, **settings)
         assert inspect(tmp_path / name).seekable
 
