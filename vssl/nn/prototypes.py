@@ -20,10 +20,12 @@ class Prototypes(nn.Module):
     def renormalise(self) -> None:
         """Make every row a unit vector, in place.
 
-        In float64, whose rounding error is far below a float32 digit: rows that are unit vectors already keep their
-        bits, so frozen prototypes stay what they are however often this is called.
+        Rows that are unit vectors up to rounding keep their bits, so frozen prototypes stay what they are however often
+        this is called.
         """
-        self.weight.copy_(F.normalize(self.weight.double(), dim=1))
+        norms = self.weight.double().norm(dim=1, keepdim=True)  # float64: exact beside what is being corrected
+        is_unit = (norms - 1).abs() < torch.finfo(torch.float32).eps
+        self.weight.copy_(torch.where(is_unit, self.weight, self.weight / norms))
 
     def forward(self, embeddings: Tensor) -> Tensor:
         """(N, D) -> (N, C) scores in float32."""
