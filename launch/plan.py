@@ -5,6 +5,7 @@ Pure: no clock, no disk, no scheduler.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from vssl.config import knob, to_mapping
@@ -61,7 +62,7 @@ class PlannedStage:
         """Name of the stage's folder under `stages/`."""
         return f"{self.kind}-{self.stage_id}"
 
-    @property
+    @cached_property
     def parents(self) -> tuple[str, ...]:
         """Names of the stages that must be done before this one starts, each once."""
         by_data = (reference.stage for references in self.inputs.values() for reference in references)
@@ -83,7 +84,7 @@ class Plan:
     def __getitem__(self, name: str) -> PlannedStage:
         return self.by_name[name]
 
-    @property
+    @cached_property
     def by_name(self) -> Mapping[str, PlannedStage]:
         return {stage.name: stage for stage in self.stages}
 

@@ -1,0 +1,132 @@
+"""The line a person types after `pipeline.py`, as a value."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launch.compose import parse_override
+from vssl.config import ConfigError, nearest
+
+KEYS = (
+    *("sweep", "action", "scale", "executor", "cluster", "data", "root"),
+    *("only", "from", "until", "force", "store", "grid", "stages"),
+)
+ACTIONS = ("submit", "plan")
+EXECUTORS = ("auto", "local", "debug")
+Values = tuple[tuple[str, Any], ...]  # (dotted key, value), in the order given
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandLine:
+    sweep: str
+    action: str = "submit"
+    scale: str = "paper"
+    executor: str = "auto"
+    cluster: str | None = None
+    data: str | None = None  # a name in configs/data, or an absolute folder
+    root: Path | None = None
+    only: tuple[str, ...] = ()
+    from_: tuple[str, ...] = ()
+    until: tuple[str, ...] = ()
+    force: tuple[str, ...] = ()
+    store_read: tuple[Path, ...] = ()
+    grid: Values = ()  # ("linear.optim.base_lr", [0.1, 0.3])
+    stages: Values = ()  # ("linear.optim.weight_decay", 1e-4)
+
+
+def parse(arguments: Sequence[str], cwd: Path) -> CommandLine:
+    """Read the line; relative folders are meant from `cwd`.
+
+    Raises:
+        ConfigError: an unknown key, a value of the wrong form, a key given twice, or no sweep.
+    """
+    given: dict[str, Any] = {}
+    for text in arguments:
+        key, value = parse_override(text)
+        top = key.partition(".")[0]
+        if top not in KEYS:
+            raise ConfigError(f"unknown key `{top}` in `{text}`{nearest(top, KEYS)}; accepted: {', '.join(KEYS)}")
+        if top not in ("grid", "stages", "store") and "." in key:
+            raise ConfigError(f"`{text}`: `{top}` takes a value, as in {top}=...")
+        if key in given:
+            raise ConfigError(f"`{key}` is given twice: {given[key]!r} and {value!r}; keep one")
+        given[key] = value
+    store = [key for key in given if key.partition(".")[0] == "store"]
+    if any(key != "store.read" for key in store):
+        raise ConfigError(f"unknown key `{store[0]}`; accepted: store.read=[FOLDER,...]")
+    if not given.get("sweep"):
+        raise ConfigError("no sweep; say which, as in sweep=vicc_cross")
+    return CommandLine(
+        sweep=_text(given, "sweep", ""),
+        action=_choice(given, "action", ACTIONS),
+        scale=_text(given, "scale", "paper"),
+        executor=_choice(given, "executor", EXECUTORS),
+        cluster=_text(given, "cluster", "") or None,
+        data=_data(_text(given, "data", ""), cwd),
+        root=_folder(given["root"], "root", cwd) if given.get("root") is not None else None,
+        only=_selectors(given, "only"),
+        from_=_selectors(given, "from"),
+        until=_selectors(given, "until"),
+        force=_selectors(given, "force"),
+        store_read=tuple(_folder(item, "store.read", cwd) for item in _list(given.get("store.read", []))),
+        grid=_under(given, "grid"),
+        stages=_under(given, "stages"),
+    )
+
+
+def _text(given: Mapping[str, Any], key: str, default: str) -> str:
+    value = given.get(key)
+    if value is None:
+        return default
+    if isinstance(value, list | dict | bool):
+        raise ConfigError(f"`{key}` is {value!r}; expected one name")
+    return str(value)
+
+
+def _choice(given: Mapping[str, Any], key: str, accepted: Sequence[str]) -> str:
+    value = _text(given, key, accepted[0])
+    if value not in accepted:
+        raise ConfigError(f"{key} is `{value}`{nearest(value, accepted)}; accepted: {', '.join(accepted)}")
+    return value
+
+
+def _data(value: str, cwd: Path) -> str | None:
+    """A folder is made absolute here, where the caller's working directory is known."""
+    if "/" not in value:
+        return value or None
+    return str(_folder(value, "data", cwd))
+
+
+def _folder(value: Any, key: str, cwd: Path) -> Path:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"`{key}` is {value!r}; expected a folder")
+    # Not resolved: a link in the path is the user's way to move a folder.
+    return Path(cwd, Path(value).expanduser())
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _selectors(given: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = given.get(key)
+    if value is None:
+        return ()
+    for item in _list(value):
+        if not isinstance(item, str):
+            raise ConfigError(f"`{key}` is {value!r}; expected stage names, as in {key}=[linear-rgb,retrieval]")
+    return tuple(_list(value))
+
+
+def _under(given: Mapping[str, Any], top: str) -> Values:
+    """Everything below `grid` or `stages`, a mapping's entries one by one."""
+    found: list[tuple[str, Any]] = []
+    for key, value in given.items():
+        if key == top and not isinstance(value, dict):
+            raise ConfigError(f"`{top}` is {value!r}; write {top}.STAGE.KEY=VALUE, or {top}.all.KEY=VALUE")
+        if key == top:
+            found += value.items()
+        elif key.startswith(f"{top}."):
+            found.append((key.removeprefix(f"{top}."), value))
+    return tuple(found)

@@ -1,0 +1,80 @@
+"""A command line becomes a plan: reads a checkout's sweep, scale and classes, then expands. Writes nothing."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from launch.command_line import CommandLine
+from launch.compose import Composer
+from launch.expand import Expansion
+from launch.grid import read_axes
+from launch.plan import Plan
+from launch.resolve import Resolver
+from launch.resource_classes import ResourceClasses
+from launch.scale import read_scale
+from launch.spec import read_sweep
+from launch.unroll import unroll
+from launch.wiring import wire
+from vssl.artifacts import sha256_file
+from vssl.config import ConfigError, nearest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def make_plan(
+    line: CommandLine,
+    digest_of: Callable[[str], str | None],
+    *,
+    checkout: Path = CHECKOUT,
+    sweep_file: Path | None = None,
+) -> Plan:
+    """The plan of a line.
+
+    Args:
+        digest_of: digest of a prepared dataset by its key, None where it is not prepared (ids are then pending).
+        checkout: folder with configs/, sweeps/ and slurm_templates/.
+        sweep_file: a sweep outside `sweeps/`.
+
+    Raises:
+        ConfigError: anything in the line, the sweep or the configs that cannot be used.
+    """
+    composer = Composer(checkout / "configs")
+    sweep = read_sweep(sweep_file or _named_file(checkout / "sweeps", "sweep", line.sweep))
+    if line.cluster is not None:
+        _named_file(checkout / "slurm_templates" / "cluster", "cluster", line.cluster)
+    scale = read_scale(checkout / "configs" / "scale", line.scale, composer.options("recipe"))
+    elements = unroll(sweep)
+    resolver = Resolver(
+        elements,
+        composer=composer,
+        classes=ResourceClasses(checkout / "slurm_templates" / "resources"),
+        scale=scale,
+        data=line.data or scale.data or sweep.data,
+        stages=line.stages,
+    )
+    return Expansion(
+        sweep=sweep.name,
+        scale=scale.name,
+        elements=elements,
+        wiring=wire(elements),
+        axes=read_axes(sweep.grid, sweep.where, line.grid),
+        resolver=resolver,
+        digest_of=digest_of,
+        digest_of_file=_digest_of_file,
+    ).plan()
+
+
+def _named_file(folder: Path, what: str, name: str) -> Path:
+    accepted = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in accepted:
+        raise ConfigError(
+            f"{what} is `{name}`{nearest(name, accepted)}; accepted: {', '.join(accepted) or 'none'} "
+            f"(files of {folder})"
+        )
+    return folder / f"{name}.yaml"
+
+
+def _digest_of_file(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise ConfigError(f"input file:{path} cannot be read: {error.strerror}") from None

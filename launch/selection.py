@@ -1,0 +1,83 @@
+"""Parts of a plan: `only=`, `from=`, `until=`, `force=`. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from launch.plan import Plan
+from vssl.config import ConfigError, nearest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Names of stages to run where they are not done, and of those to redo although they are."""
+
+    run: frozenset[str]
+    force: frozenset[str] = frozenset()
+
+
+def select(
+    plan: Plan,
+    *,
+    only: Iterable[str] = (),
+    from_: Iterable[str] = (),
+    until: Iterable[str] = (),
+    force: Iterable[str] = (),
+) -> Selection:
+    """The stages that a line asks for: those named, those below, those above, all of it at once.
+
+    A selector is a stage (`linear-rgb.7`), else a stage in all its lanes, else a template, else `all`.
+
+    Raises:
+        ConfigError: a selector that names nothing, nothing left to run, or a forced stage that is not to run.
+    """
+    run = frozenset(stage.name for stage in plan)
+    if only := tuple(only):
+        run &= _named(plan, only, "only")
+    if from_ := tuple(from_):
+        run &= _below(plan, _named(plan, from_, "from"))
+    if until := tuple(until):
+        run &= _above(plan, _named(plan, until, "until"))
+    if not run:
+        raise ConfigError("only=, from= and until= together leave no stage; loosen one of them")
+    force = tuple(force)
+    forced = frozenset() if not force else _named(plan, force, "force")
+    if force and not forced & run:
+        raise ConfigError(f"force={','.join(force)} names no stage that is to run; only=, from= or until= leave it out")
+    return Selection(run=run, force=forced & run)
+
+
+def _named(plan: Plan, selectors: Iterable[str], key: str) -> frozenset[str]:
+    found: set[str] = set()
+    for selector in selectors:
+        meanings = (
+            [stage.name for stage in plan if stage.name == selector],
+            [stage.name for stage in plan if stage.element == selector],
+            [stage.name for stage in plan if stage.template == selector],
+            [stage.name for stage in plan if selector == "all"],
+        )
+        meant = next((names for names in meanings if names), None)
+        if meant is None:
+            words = dict.fromkeys(word for stage in plan for word in (stage.template, stage.element, stage.name))
+            templates = dict.fromkeys(stage.template for stage in plan)
+            raise ConfigError(
+                f"{key}: no stage is named `{selector}`{nearest(selector, words)}; templates: {', '.join(templates)}; "
+                "a stage of one is written as action=plan shows it"
+            )
+        found.update(meant)
+    return frozenset(found)
+
+
+def _below(plan: Plan, start: frozenset[str]) -> frozenset[str]:
+    found = set(start)
+    for stage in plan:  # parents stand before children
+        if not found.isdisjoint(stage.parents):
+            found.add(stage.name)
+    return frozenset(found)
+
+
+def _above(plan: Plan, start: frozenset[str]) -> frozenset[str]:
+    found = set(start)
+    for stage in reversed(plan.stages):
+        if stage.name in found:
+            found.update(stage.parents)
+    return frozenset(found)
