@@ -1,0 +1,215 @@
+"""What a pipeline's files say that a tracker should show. Torch-free, and knows no tracker.
+
+Everything is read from the folders that jobs write: `plan.json` of the pipeline, and of each stage the attempts, the
+checkpoints' manifests and the completion record. Only what can no longer be taken back is shown: rows of the journal
+up to the newest checkpoint, since a resumed stage cuts its journal there.
+"""
+
+import hashlib
+import json
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vssl.artifacts import StageFolder, canonical_json, read_json, sha256_text
+
+Status = Literal["waiting", "running", "stopped", "failed", "done"]
+
+LOST_S = 120.0  # age of the beat of an attempt that is shown as lost; if it beats again, it is shown as running again
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageState:
+    """One stage of a pipeline as its files show it."""
+
+    planned: Mapping[str, Any]  # the stage's entry in plan.json
+    folder: StageFolder
+    status: Status
+    started_at_ms: int = 0  # of the first attempt
+    ended_at_ms: int = 0  # of the last one; 0 while it runs
+    attempts: int = 0
+    journal_bytes: int = 0  # rows up to here are settled
+    cause: str = ""  # why the last attempt ended, where it did not succeed
+    source: str = ""  # the pipeline that made, or is making, the result, where it is another one
+    code_digest: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)  # final ones
+
+    @property
+    def name(self) -> str:
+        return str(self.planned["name"])
+
+    @property
+    def generation(self) -> str:
+        """Tells a redone stage from its predecessor, which had the same id."""
+        return f"{self.planned['stage_id']}@{self.started_at_ms}"
+
+    @property
+    def parents(self) -> list[str]:
+        """Names of the stages that it waits for, each once."""
+        references = [one for ones in self.planned["inputs"].values() for one in ones]
+        names = [*(one.get("stage") for one in references), *self.planned.get("after", ())]
+        return [name for name in dict.fromkeys(names) if name is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineState:
+    """A pipeline and its stages, in the plan's order."""
+
+    id: str
+    sweep: str
+    scale: str
+    root: Path
+    stages: tuple[StageState, ...]
+
+    @property
+    def status(self) -> Status:
+        """Done, or failed once nothing is left that could run; stopped where a stage waits for its next start."""
+        done = {stage.name for stage in self.stages if stage.status == "done"}
+        lost: set[str] = set()
+        for stage in self.stages:  # topological order: a failure reaches all descendants in one pass
+            if stage.status == "failed" or (stage.name not in done and lost & set(stage.parents)):
+                lost.add(stage.name)
+        found = {stage.status for stage in self.stages}
+        if "running" in found:
+            return "running"
+        if "stopped" in found:
+            return "stopped"
+        if len(done | lost) < len(self.stages):
+            return "running"
+        return "failed" if lost else "done"
+
+    @property
+    def stamp(self) -> str:
+        """Changes whenever there is something new to show."""
+        rows = [
+            (s.generation, s.status, s.ended_at_ms, s.attempts, s.journal_bytes, s.cause, s.source) for s in self.stages
+        ]
+        return sha256_text(canonical_json(rows))
+
+
+def read_pipeline(pipeline: Path, read: Sequence[Path] = ()) -> PipelineState | None:
+    """The state of a pipeline; None where the folder holds no plan.
+
+    Args:
+        pipeline: `<root>/pipelines/<name>`.
+        read: roots of other stores whose finished stages the pipeline may use.
+    """
+    plan = read_json(pipeline / "plan.json")
+    if plan is None:
+        return None
+    root = pipeline.absolute().parent.parent
+    stages = tuple(_read_stage((root, *read), planned, pipeline.name) for planned in plan["stages"])
+    return PipelineState(id=pipeline.name, sweep=plan["sweep"], scale=plan["scale"], root=root, stages=stages)
+
+
+def read_rows(journal: Path, start: int, end: int) -> list[dict[str, Any]]:
+    """Rows of a journal between two byte offsets that stand at ends of lines; none where there is no journal."""
+    return [json.loads(line) for line in _read_bytes(journal, start, end).splitlines()]
+
+
+def tail_digest(journal: Path, end: int) -> str:
+    """Tells whether the bytes before an offset are still those that were seen there."""
+    return hashlib.sha256(_read_bytes(journal, max(0, end - 1024), end)).hexdigest()[:16]
+
+
+def _read_bytes(journal: Path, start: int, end: int) -> bytes:
+    try:
+        with open(journal, "rb") as stream:
+            stream.seek(start)
+            return stream.read(max(0, end - start))
+    except FileNotFoundError:
+        return b""
+
+
+def _read_stage(roots: Sequence[Path], planned: Mapping[str, Any], pipeline: str) -> StageState:
+    name = f"{planned['kind']}-{planned['stage_id']}"
+    folders = [StageFolder(root / "stages" / name) for root in roots]
+    folder = next((one for one in folders if one.done.exists()), folders[0])
+    done, attempts = read_json(folder.done), _attempts(folder)
+    if done is not None:
+        return StageState(
+            planned=planned,
+            folder=folder,
+            status="done",
+            started_at_ms=done["started_at_ms"],
+            ended_at_ms=done["completed_at_ms"],
+            attempts=done["attempts"],
+            journal_bytes=done["journal_bytes"],
+            source=_source(done, pipeline),
+            code_digest=done["code"],
+            metrics=done["metrics"],
+        )
+    if not attempts:
+        return StageState(planned=planned, folder=folder, status="waiting")
+    last = attempts[-1]
+    status, cause = _status(last, folder)
+    return StageState(
+        planned=planned,
+        folder=folder,
+        status=status,
+        started_at_ms=attempts[0]["started_at_ms"],
+        ended_at_ms=0 if status == "running" else last.get("ended_at_ms") or _last_sign_ms(last, folder),
+        attempts=len(attempts),
+        journal_bytes=_settled_bytes(folder),
+        cause=cause,
+        source=_source(last, pipeline),
+        code_digest=last["code"],
+    )
+
+
+def _source(record: Mapping[str, Any], pipeline: str) -> str:
+    return "" if record["pipeline"] == pipeline else str(record["pipeline"])
+
+
+def _attempts(folder: StageFolder) -> list[dict[str, Any]]:
+    """Records of all attempts, oldest first."""
+    tokens = sorted(int(path.stem) for path in folder.attempts.glob("*.json") if path.stem.isdigit())
+    records = (read_json(folder.attempts / f"{token}.json") for token in tokens)
+    return [record for record in records if record is not None]
+
+
+def _status(attempt: Mapping[str, Any], folder: StageFolder) -> tuple[Status, str]:
+    """Status of a stage that is not done, by its last attempt, and the cause of its end."""
+    match attempt.get("outcome"):
+        case None if _is_lost(attempt, folder):
+            return "stopped", "lost: the process ended without a record"
+        case None:
+            return "running", ""
+        case "done":  # its completion record is about to become visible
+            return "running", ""
+        case "saved":
+            return "stopped", "stopped and saved"
+        case _:
+            return "failed", str(attempt.get("error") or "failed")
+
+
+def _is_lost(attempt: Mapping[str, Any], folder: StageFolder) -> bool:
+    process = attempt["process"]
+    here = process["host"] == socket.gethostname() and process.get("pid_namespace") == _pid_namespace()
+    if here and not Path(f"/proc/{process['pid']}").exists():
+        return True
+    return time.time() - _last_sign_ms(attempt, folder) / 1000 > LOST_S
+
+
+def _pid_namespace() -> str | None:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return None
+
+
+def _last_sign_ms(attempt: Mapping[str, Any], folder: StageFolder) -> int:
+    started = int(attempt["started_at_ms"])
+    try:
+        return max(started, folder.beat.stat().st_mtime_ns // 1_000_000)
+    except FileNotFoundError:
+        return started
+
+
+def _settled_bytes(folder: StageFolder) -> int:
+    """Length of the journal at the newest checkpoint."""
+    manifests = (read_json(path) for path in folder.checkpoints.glob("*.json") if path.stem.isdigit())
+    return max((manifest["journal_offset"] for manifest in manifests if manifest is not None), default=0)
