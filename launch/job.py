@@ -124,7 +124,7 @@ def run_element(element: Element, store: Store, launch: Launch, batch: str = "")
                 mine.finish("done", DONE)
                 return DONE
         else:
-            mine = _join(store.stage(element.folder), launch)
+            mine = _join(store.stage(element.folder), launch, stop)
             inputs = _inputs_of(mine.record)
         run = Run(mine.folder, stop_requested=stop.is_set, owns=mine.owns)
         with _beating(mine, launch):
@@ -175,10 +175,10 @@ def _begin(element: Element, store: Store, launch: Launch, inputs: Inputs, batch
     return mine
 
 
-def _join(folder: StageFolder, launch: Launch) -> Claim:
+def _join(folder: StageFolder, launch: Launch, stop: StopFlag) -> Claim:
     """Another rank: wait for rank 0's claim."""
     deadline = time.monotonic() + CLAIM_WAIT_S
-    while time.monotonic() < deadline:
+    while time.monotonic() < deadline and not stop.is_set():
         last = newest(folder)
         if last is not None and last["nonce"] == launch.nonce:
             return Claim(folder, last["token"], last)

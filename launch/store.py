@@ -105,7 +105,9 @@ class Store:
         return self.pipelines / f"{plan.sweep}-{sha256_text(canonical_json(plan_mapping(plan)))[:12]}"
 
     def save_plan(self, plan: Plan) -> Path:
-        """Write the plan where the verbs find it; its time stamp becomes the time of the newest submission.
+        """Write the plan where the verbs find it, beside this store's settings.
+
+        The plan's time stamp becomes the time of its newest submission.
 
         Raises:
             ConfigError: the store cannot be written.
@@ -117,6 +119,8 @@ class Store:
                 os.utime(folder / "plan.json")
             else:
                 write_json(folder / "plan.json", plan_mapping(plan))
+            if read_json(folder / "store.json") != self.to_mapping():
+                write_json(folder / "store.json", self.to_mapping())
         return folder
 
     def finished(self, name: str) -> Iterator[Finished]:
