@@ -1,0 +1,124 @@
+"""Stages on the tiny dataset that run in a fraction of a second, and what is compared of two runs of one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.tiny_source import make_source
+from vssl.artifacts import Artifact, Inputs, StageFolder, canonical_json, digest, sha256_text
+from vssl.config import build
+from vssl.run import Run, read_journal
+from vssl.stages import linear, pretrain
+from vssl.stages.linear_config import LinearConfig
+from vssl.stages.pretrain_config import PretrainConfig
+
+BACKBONE = {"name": "tiny", "width": 4}
+STEPS, SAVE_EVERY = 6, 2  # three steps an epoch, so that checkpoints fall inside epochs
+
+
+@dataclass(frozen=True)
+class Stage:
+    function: Callable[[Any, Inputs, Run], dict[str, float]]
+    config: Any
+    inputs: Inputs
+    name: str
+
+    def execute(self, root: Path, run_class: type[Run] = Run, **arguments: Any) -> dict[str, float]:
+        """Run, or go on, in the folder `<root>/<name>`."""
+        folder = root / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        return self.function(self.config, self.inputs, run_class(StageFolder(folder), **arguments))
+
+
+def runtime(**changes: Any) -> dict[str, Any]:
+    return {"threads": 1, "device": "cpu", "save_every_steps": SAVE_EVERY} | changes
+
+
+def clips(modality: str) -> dict[str, Any]:
+    return {"dataset": {"name": "tiny"}, "modality": modality, "num_frames": 4, "crop_size": 16}
+
+
+def pretraining(modality: str, main_stream: str | None = None, *, batch: int = 2, **method: Any) -> PretrainConfig:
+    own = {
+        "main_stream": main_stream, "proj_dim": 8, "num_prototypes": 6, "queue_len": 2 * batch, "queue_start_epoch": 0,
+        "freeze_prototypes_epochs": 1, "bn_group_size": 2,
+    }  # fmt: skip
+    return build(
+        PretrainConfig,
+        {
+            "epochs": 2, "global_batch_size": batch, "backbone": BACKBONE, "data": clips(modality),
+            "method": own | method, "optim": {"base_lr": 0.1, "larc": {}}, "runtime": runtime(),
+        },
+    )  # fmt: skip
+
+
+def probing(*, batch: int = 2) -> LinearConfig:
+    return build(
+        LinearConfig,
+        {
+            "epochs": 2, "global_batch_size": batch, "backbone": BACKBONE, "data": clips("rgb"),
+            "augment": {"resize_crop": 18}, "test_view": {"centre_crop": 0}, "schedule": {"name": "milestones", "milestones": [1]},
+            "optim": {"base_lr": 0.1}, "runtime": runtime(),
+        },
+    )  # fmt: skip
+
+
+def weights_of(root: Path, stage: Stage) -> tuple[Artifact, ...]:
+    path = root / stage.name / "artifacts" / "weights"
+    return (Artifact(type="weights", path=path, digest=digest(path)[0], origin=stage.name),)
+
+
+def make_stages(root: Path) -> dict[str, Stage]:
+    """ViCC single-stream, cross-stream and linear; the single-stream parents of the latter two have run in `root`."""
+    dataset, motion = make_source(root, train=6, test=2)
+    inputs: dict[str, tuple[Artifact, ...]] = {"dataset": (dataset,), "motion": (motion,)}
+    single = Stage(pretrain.run, pretraining("rgb"), inputs, "pretrain-rgb")
+    flow = Stage(pretrain.run, pretraining("flow"), inputs, "pretrain-flow")
+    for parent in (single, flow):
+        parent.execute(root)
+    both = {"main": weights_of(root, single), "second": weights_of(root, flow)}
+    return {
+        "single": single,
+        "cross": Stage(pretrain.run, pretraining("both", "rgb"), inputs | both, "pretrain-cross"),
+        "linear": Stage(linear.run, probing(), inputs | {"weights": both["main"]}, "linear-rgb"),
+    }
+
+
+def history(folder: Path) -> list[tuple[int, dict[str, float]]]:
+    """(step, values) of the journal, less what depends on the machine's speed."""
+    rows = read_journal(folder / "journal.jsonl")
+    return [(row["step"], {k: v for k, v in row["values"].items() if not k.startswith("perf/")}) for row in rows]
+
+
+def final_state(folder: Path) -> dict[str, Any]:
+    """Everything in the last checkpoint: network, optimiser, queues."""
+    newest = max((folder / "checkpoints").glob("*.pt"), key=lambda path: int(path.stem))
+    state: dict[str, Any] = torch.load(newest, weights_only=True)
+    return state
+
+
+def fingerprint(folder: Path) -> dict[str, Any]:
+    """What must be equal, to the last bit, in every repetition of a stage."""
+    artifacts = {
+        path.relative_to(folder).as_posix(): digest(path)[0]
+        for path in sorted((folder / "artifacts").rglob("*"))
+        if path.is_file() and path.suffix not in (".png", ".tmp")
+    }
+    return {
+        "artifacts": artifacts,
+        "state": sha256_text(canonical_json(_plain(final_state(folder)))),
+        "history": history(folder),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return [str(value.dtype), list(value.shape), value.flatten().tolist()]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
