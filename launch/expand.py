@@ -4,7 +4,9 @@ Lanes follow the edges between elements one by one. A stage is worked out once f
 it or its ancestors read, and lanes whose stage turns out equal share it, so a thousand lanes cost little.
 """
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,10 @@ class Expansion:
             for selector, key in axis.keys:
                 self._resolver.check_selector(selector, key, f"grid.{selector}.{key}")
         everything = list(lanes(self._axes))
+        with _no_collection():
+            return self._expand(everything)
+
+    def _expand(self, everything: list[Lane]) -> Plan:
         for element in self._elements:
             for number, lane in enumerate(everything):
                 node = self._node(element, lane)
@@ -301,6 +307,18 @@ class Expansion:
             for node in nodes
         ]
         return Plan(sweep=self._sweep, scale=self._scale, stages=tuple(stages), datasets=self._datasets)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Planning makes many objects and no cyclic garbage; the collector would walk them all again and again."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _check_backbones(element: Element, config: Any, parent: _Node, artifact: str) -> None:

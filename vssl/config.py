@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _MISSING: Any = object()
+_PLAIN = frozenset({str, int, float, bool})
 
 
 class ConfigError(ValueError):
@@ -264,6 +265,8 @@ def _convert_plain(annotation: Any, value: Any, where: str) -> Any:
 
 
 def _plain(value: Any, convert: Any) -> Any:
+    if value is None or type(value) in _PLAIN:
+        return value
     if dataclasses.is_dataclass(value):
         return convert(value)
     if isinstance(value, Mapping):

@@ -1,0 +1,121 @@
+"""`python launch/pipeline.py sweep=NAME ...`: one line plans a sweep and runs what of it is not done.
+
+Works from any folder and without an install: the repository goes first on the path, in place of this file's folder.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_CHECKOUT = Path(__file__).resolve().parent.parent
+# ruff: noqa: E402 - the path has to be right before anything of ours is imported
+if __package__ in (None, ""):
+    _elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != _CHECKOUT / "launch"]
+    sys.path[:] = [str(_CHECKOUT), *_elsewhere]
+
+from launch.command_line import CommandLine, parse
+from launch.exit_codes import BAD_INPUT, DONE
+from launch.plan import Plan
+from launch.planner import make_plan
+from launch.selection import Selection, select
+from launch.store import Store
+from vssl.config import ConfigError
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a line; returns the exit code."""
+    try:
+        return _run(parse(arguments, Path.cwd()))
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def default_root() -> Path:
+    """Where results lie unless `root=` says otherwise: $VSSL_ROOT, else runs/ of this checkout."""
+    return Path(os.environ.get("VSSL_ROOT") or _CHECKOUT / "runs").absolute()
+
+
+def _run(line: CommandLine) -> int:
+    # Names written on this machine are seen on this machine: nothing to wait for.
+    store = Store(line.root or default_root(), read=line.store_read, visibility_s=0.0)
+    for folder in store.read:
+        if not folder.is_dir():
+            raise ConfigError(f"store.read: no folder {folder}")
+    plan = make_plan(line, store.source_digest, checkout=_CHECKOUT)
+    selection = _select(line, plan)
+    if line.action == "plan":
+        from rich.console import Console
+
+        from launch.plan_view import print_plan
+
+        done = store.reusable_stages(plan) if store.root.is_dir() or store.read else {}
+        print_plan(plan, selection, done, Console(width=None if sys.stdout.isatty() else 200))
+        return DONE
+    executor = _executor(line.executor)
+    if line.cluster is not None:
+        print(f"cluster={line.cluster} is ignored: executor={executor} runs on this machine", file=sys.stderr)
+    return _submit(line, executor, store, plan)
+
+
+def _submit(line: CommandLine, executor: str, store: Store, plan: Plan) -> int:
+    """Prepare what data is missing, plan again with its digests, and run."""
+    from launch.sources import prepare_sources
+
+    missing = [key for key in plan.datasets if store.source_digest(key) is None]
+    if missing:
+        for key in missing:
+            _require_place(plan.datasets[key])
+        prepare_sources({key: plan.datasets[key] for key in missing}, store)
+        plan = make_plan(line, store.source_digest, checkout=_CHECKOUT)
+    selection = _select(line, plan)
+    chosen = [stage.name for stage in plan if stage.name in selection.run]
+    if executor == "debug":
+        from launch.executors import debug
+
+        return debug.execute(plan, chosen, store)
+    from launch.executors import local
+
+    return local.execute(plan, chosen, store, force=selection.force)
+
+
+def _select(line: CommandLine, plan: Plan) -> Selection:
+    return select(plan, only=line.only, from_=line.from_, until=line.until, force=line.force)
+
+
+def _executor(asked: str) -> str:
+    """Where to run; `auto` decides, and says why.
+
+    Raises:
+        ConfigError: `auto` cannot decide for the user.
+    """
+    if asked != "auto":
+        return asked
+    if "SLURM_JOB_ID" in os.environ:
+        raise ConfigError(
+            f"this is inside allocation {os.environ['SLURM_JOB_ID']}; say what is meant: executor=local runs on this "
+            "node, executor=debug in this process"
+        )
+    if shutil.which("sbatch"):
+        raise ConfigError(
+            "this machine submits to Slurm (it has sbatch), and training on its login node is rarely meant; "
+            "executor=local runs here all the same"
+        )
+    print("executor=local, because there is no sbatch on this machine", file=sys.stderr)
+    return "local"
+
+
+def _require_place(dataset: Mapping[str, Any]) -> None:
+    """A dataset that is neither on this disk nor made here cannot be prepared."""
+    if dataset["path"] is None and dataset["generated"] is None:
+        raise ConfigError(
+            f"dataset {dataset['name']} has no path on this machine; give one, as in "
+            "stages.all.data.dataset.path=/data/videos, or take data=/FOLDER, or scale=demo, which makes its own videos"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
