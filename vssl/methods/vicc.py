@@ -176,7 +176,8 @@ class ViCC(nn.Module):
         """Start from earlier stages' `weights`: all of the main stream's; of the second's all but its prototypes.
 
         Raises:
-            ValueError: names or shapes differ from this network's.
+            RuntimeError: names or shapes differ from this network's.
+            ValueError: more or fewer streams than this method has.
         """
         own = {name.removeprefix("prototypes."): t for name, t in main.items() if name.startswith("prototypes.")}
         self.prototypes.load_state_dict(own)

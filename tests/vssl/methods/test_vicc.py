@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -178,12 +179,10 @@ def test_point_06_no_queue_of_length_zero_and_one_per_assigning_view() -> None:
 
 @pytest.mark.parametrize("main_stream", [None, "rgb"])
 @pytest.mark.parametrize("stop", [1, 3, 5])
-def test_point_06_training_resumes_bit_for_bit_with_its_queues(
-    main_stream: str | None, stop: int, tmp_path: Any
-) -> None:
+def test_point_06_resumes_bit_for_bit_with_its_queues(main_stream: str | None, stop: int, tmp_path: Path) -> None:
     calm = tiny(main_stream=main_stream)
     optimizer = larc_for(calm)
-    losses = train(calm, optimizer, range(stop))
+    train(calm, optimizer, range(stop))
     torch.save({"method": calm.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "checkpoint.pt")
     losses = train(calm, optimizer, range(stop, 8))
     resumed = tiny(seed=9, main_stream=main_stream)
@@ -234,7 +233,7 @@ def test_half_precision_ends_at_the_backbone() -> None:
     assert method.queues[0].rows.dtype == torch.float32
 
 
-def test_evaluation_leaves_the_random_state_and_weights_depend_on_the_seed_alone() -> None:
+def test_building_leaves_the_random_state_and_weights_depend_on_the_seed_alone() -> None:
     before = torch.get_rng_state()
     one = tiny(seed=5)
     assert torch.equal(torch.get_rng_state(), before)
