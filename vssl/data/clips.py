@@ -11,9 +11,9 @@ from torch import Generator, Tensor
 from vssl.artifacts import Artifact
 from vssl.data.dataset_config import ClipsConfig
 from vssl.data.decode import Frames, read_frames
-from vssl.data.manifest import in_split, load_source, long_enough, with_motion
-from vssl.data.randomness import stream
+from vssl.data.manifest import check_unchanged, in_split, load_source, long_enough, with_motion
 from vssl.data.views import ViewMaker
+from vssl.randomness import stream
 from vssl.run import StageError
 
 MODALITIES = ("rgb", "flow")  # position = number of the modality in what is drawn per frame
@@ -114,7 +114,7 @@ class ClipDataset:
         path = video.paths[modality]
         if modality == "flow":  # a tree that a stage wrote; its digest was checked as a whole
             return read_frames(path, wanted)
-        _check_unchanged(path, video)
+        check_unchanged(path, video.size, video.mtime_ns)
         return read_frames(path, wanted, seekable=video.seekable)
 
     def _video(self, row: dict[Any, Any], motion: Artifact | None) -> _Video:
@@ -123,15 +123,3 @@ class ClipDataset:
             paths["flow"] = motion.path / row["flow_path"]
         known = ("video_id", "label", "total", "size", "mtime_ns", "seekable")
         return _Video(paths=paths, **{key: row[key] for key in known})
-
-
-def _check_unchanged(path: Path, video: _Video) -> None:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise StageError(f"data changed since prepare: {path} is gone; prepare the dataset again") from None
-    if (status.st_size, status.st_mtime_ns) != (video.size, video.mtime_ns):
-        raise StageError(
-            f"data changed since prepare: {path} has another size or time than in the manifest; prepare the dataset "
-            "again (equal content keeps every result, new content makes new stages)"
-        )

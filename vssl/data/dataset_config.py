@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vssl.artifacts import canonical_json, sha256_text
-from vssl.config import knob, to_mapping
+from vssl.config import ConfigError, knob, to_mapping
 
 Modality = Literal["rgb", "flow", "both"]
 
@@ -17,8 +17,18 @@ class GeneratedConfig:
     videos_per_class_test: int = knob(8, doc="videos per class in the test split")
     classes: int = knob(6, doc="number of motion classes, at most 8")
     size: int = knob(64, doc="short side of most videos, pixels")
-    frames: int = knob(24, doc="frames of most videos")
+    frames: int = knob(32, doc="frames of most videos")
+    shots: int = knob(2, doc="shots per video; each has its own textures and camera, all show the same action")
     seed: int = knob(0, doc="of textures, paths and odd sizes")
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.classes <= 8:
+            raise ConfigError(f"classes is {self.classes}; expected 2 to 8")
+        if self.size < 32 or self.frames < 8 * self.shots or self.shots < 1:
+            raise ConfigError(
+                f"size is {self.size}, frames {self.frames}, shots {self.shots}; size is at least 32, and each shot "
+                "has at least 8 frames"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -133,8 +133,9 @@ def write_video(
     pixel_format: str | None = None,
     options: dict[str, str] | None = None,
     stamps: Sequence[int] | None = None,
+    container: str | None = None,
 ) -> int:
-    """Encode frames to a file; the container follows from its suffix. Not atomic: write aside and rename.
+    """Encode frames to a file. Not atomic: write aside and rename.
 
     Args:
         path: file to write.
@@ -144,14 +145,15 @@ def write_video(
         pixel_format: what the encoder stores; default bgr0 for ffv1, yuv420p otherwise (which needs even sizes).
         options: the encoder's own, such as {"crf": "20", "g": "12"}.
         stamps: time stamp of each frame in units of 1/fps; default 0, 1, 2, ...
+        container: FFmpeg's name of the file format; default by the path's suffix.
 
     Returns:
         Number of frames written.
     """
     rate = Fraction(fps).limit_denominator(1001)
     count = 0
-    with av.open(str(path), "w") as container:
-        stream = cast(av.VideoStream, container.add_stream(codec, rate=rate, options=options or {}))
+    with av.open(str(path), "w", format=container) as output:
+        stream = cast(av.VideoStream, output.add_stream(codec, rate=rate, options=options or {}))
         stream.pix_fmt = pixel_format or ("bgr0" if codec == "ffv1" else "yuv420p")
         stream.codec_context.thread_count = 1  # the same bytes on every machine
         for pixels in frames:
@@ -161,10 +163,10 @@ def write_video(
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
             frame.pts = count if stamps is None else stamps[count]
             frame.time_base = 1 / rate
-            container.mux(stream.encode(frame))
+            output.mux(stream.encode(frame))
             count += 1
         if count:
-            container.mux(stream.encode())
+            output.mux(stream.encode())
     return count
 
 

@@ -11,8 +11,8 @@ from vssl.config import ConfigError
 from vssl.data.augment import normalise
 from vssl.data.clips import ClipDataset, Sample
 from vssl.data.decode import BrokenVideo
-from vssl.data.randomness import permutation
 from vssl.data.reader import Reader
+from vssl.randomness import stream
 from vssl.run import StageError
 
 _log = logging.getLogger(__name__)
@@ -189,7 +189,8 @@ class _EpochSamples:
     def __call__(self, key: tuple[int, int]) -> tuple[Sample, list[tuple[str, str]]]:
         epoch, position = key
         if self._order[0] != epoch:
-            self._order = (epoch, permutation(len(self._dataset), self._seed, epoch, "order"))
+            shuffled = torch.randperm(len(self._dataset), generator=stream(self._seed, epoch, "order"))
+            self._order = (epoch, shuffled.tolist())
         order = self._order[1]
         broken: list[tuple[str, str]] = []  # (video id, reason)
         for offset in range(len(order)):

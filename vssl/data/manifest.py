@@ -98,3 +98,19 @@ def long_enough(videos: pd.DataFrame, lengths: Sequence[str], num_frames: int, f
             f"{total.max()} frames; set a smaller data.num_frames"
         )
     return kept.reset_index(drop=True)
+
+
+def check_unchanged(path: Path, size: int, mtime_ns: int) -> None:
+    """
+    Raises:
+        StageError: the file is not the one that `prepare` saw.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise StageError(f"data changed since prepare: {path} is gone; prepare the dataset again") from None
+    if (status.st_size, status.st_mtime_ns) != (size, mtime_ns):
+        raise StageError(
+            f"data changed since prepare: {path} has another size or time than in the manifest; prepare the dataset "
+            "again (equal content keeps every result, new content makes new stages)"
+        )

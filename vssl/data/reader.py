@@ -1,12 +1,12 @@
 """Runs a dataset over lists of keys, in this process or in loader processes, and keeps their order."""
 
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from vssl.data.processes import ignore_signals
 from vssl.run import StageError
 
 Fetch = Callable[[Any], Any]  # key -> item
@@ -110,7 +110,5 @@ class _Collate:
 
 
 def _begin_worker(_: int) -> None:
-    # A scheduler signals every process of a job; the stage itself decides when its loader processes end.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_signals()
     torch.set_num_threads(1)

@@ -10,8 +10,8 @@ import torch
 from vssl.data import augment
 from vssl.data.augment import CropDraw, JitterDraw
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
-from vssl.data.randomness import stream
 from vssl.data.views import ClassifyView, TestView, TwoView, draw_crop, draw_decisions, draw_jitter
+from vssl.randomness import stream
 
 GOLDEN = Path(os.environ.get("VSSL_GOLDEN", "tests/golden")) / "vicc"
 
