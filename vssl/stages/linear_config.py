@@ -12,7 +12,7 @@ from vssl.stages.runtime_config import RuntimeConfig
 
 @dataclass(frozen=True, kw_only=True)
 class LinearConfig:
-    """A linear classifier on frozen, L2-normalised, batch-normalised features (method card ViCC, section 8)."""
+    """A linear classifier on frozen, L2-normalised, batch-normalised features, as in ViCC (arXiv:2106.10137)."""
 
     seed: int = knob(0, doc="of the head, sample order, augmentations, and of an untrained backbone")
     epochs: int = knob(100, doc="epochs to train")

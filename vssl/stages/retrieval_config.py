@@ -12,11 +12,11 @@ from vssl.stages.runtime_config import RuntimeConfig
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalConfig:
-    """Queries of the test split against the gallery of the train split (method card ViCC, section 8)."""
+    """Queries of the test split against the gallery of the train split, as in ViCC (arXiv:2106.10137)."""
 
     seed: int = knob(0, doc="of an untrained backbone, and of a one-clip gallery")
     gallery: Literal["windows", "one-clip"] = knob(
-        "windows", doc="all windows of a gallery video, or one random clip as the original (trap T9)"
+        "windows", doc="all windows of a gallery video, or one random clip, as the original code does"
     )
     ks: tuple[int, ...] = knob((1, 5, 10, 20, 50), doc="recall at these ranks")
     batch_size: int = knob(32, doc="clips per forward", semantic=False)
