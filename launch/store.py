@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.plan import Plan, PlannedStage, Reference, plan_mapping
+from launch.provenance import CHECKOUT
 from vssl.artifacts import StageFolder, canonical_json, read_json, sha256_text, write_json
 from vssl.config import ConfigError
 
@@ -216,6 +217,11 @@ class Store:
             if error.errno in _NO_FOLDER:
                 raise ConfigError(f"{place} is a file, not a folder; choose another store with root=FOLDER") from error
             raise
+
+
+def default_root() -> Path:
+    """Where results lie unless a person says otherwise: $VSSL_ROOT, else runs/ of this checkout."""
+    return Path(os.environ.get("VSSL_ROOT") or CHECKOUT / "runs").absolute()
 
 
 def input_digests(stage: PlannedStage, parents: Mapping[str, Finished]) -> dict[str, list[list[str]]]:

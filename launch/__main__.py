@@ -1,0 +1,5 @@
+"""`python -m launch` is `vssl`."""
+
+from launch.cli import main
+
+main()
