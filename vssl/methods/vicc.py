@@ -17,7 +17,7 @@ from vssl.methods.vicc_config import ViCCConfig
 from vssl.nn.batchnorm import norm_layer
 from vssl.nn.heads import Projector
 from vssl.nn.prototypes import Prototypes
-from vssl.nn.queue import EmbeddingQueue, gather_rows, local_length, slice_rows
+from vssl.nn.embedding_queue import EmbeddingQueue, gather_rows, local_length, slice_rows
 from vssl.randomness import seeded, stream
 
 

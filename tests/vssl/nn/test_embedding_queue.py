@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.gloo import run_ranks
-from vssl.nn.queue import EmbeddingQueue, gather_rows, local_length, slice_rows
+from vssl.nn.embedding_queue import EmbeddingQueue, gather_rows, local_length, slice_rows
 
 
 def test_point_06_queue_length_holds_whole_batches() -> None:
