@@ -46,9 +46,6 @@ class ViCC(nn.Module):
         global_batch_size: videos per step over all ranks; every step has as many.
         seed: of the shuffles.
 
-    Attributes:
-        prototype_usage: (C,) share of the last global batch's assignments that each prototype got; None before.
-
     Raises:
         ConfigError: the number of streams, the views or the batch do not fit the config.
     """
@@ -77,7 +74,6 @@ class ViCC(nn.Module):
             second.requires_grad_(False).eval()
         self.prototypes = Prototypes(config.proj_dim, config.num_prototypes)
         self.queues: list[EmbeddingQueue] | None = None  # one per assigning view, from their first epoch on
-        self.prototype_usage: Tensor | None = None
 
     @classmethod
     def from_config(
@@ -229,11 +225,9 @@ class ViCC(nn.Module):
         predictions = torch.softmax(torch.stack(list(scores)) / self.config.temperature, dim=-1)  # (V, B, C)
         local = torch.cat([usage.flatten(), entropy(predictions).mean()[None]])
         everyone = all_reduce_sum(local) / world_size()
-        usage = everyone[:-1].view_as(usage)
-        self.prototype_usage = usage.mean(0)
         uniform = math.log(self.config.num_prototypes)
         return {
-            "assignment_entropy": entropy(usage).mean() / uniform,
+            "assignment_entropy": entropy(everyone[:-1].view_as(usage)).mean() / uniform,
             "score_entropy": everyone[-1] / uniform,
         }
 
