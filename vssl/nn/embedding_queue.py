@@ -12,7 +12,7 @@ def local_length(queue_len: int, global_batch_size: int, ranks: int) -> int:
 
 
 class EmbeddingQueue:
-    """The embeddings of one assigning view, newest first (ViCC, section 3.2; its code's "moco" queue).
+    """The embeddings of one assigning view, newest first (the "moco" options of ViCC's public code).
 
     A plain object rather than a module with buffers, because each rank keeps other rows: data-parallel training
     overwrites buffers with those of rank 0.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class Projector(nn.Module):
     """Pooled features to unit embeddings: two 1x1x1 convolutions with biases, no normalisation layer.
 
-    On pooled features this is a two-layer perceptron (ViCC, section 4.1). Always in float32: embeddings are compared
+    On pooled features this is a two-layer perceptron (as in the public code of ViCC). Always in float32: embeddings are compared
     over small differences.
     """
 
@@ -37,7 +37,7 @@ class ClassifierHead(nn.Module):
         batch_norm: batch normalisation before the classifier.
         dropout: probability.
 
-    Source: the classifier of ViCC's public code, inherited from CoCLR (arXiv:2010.09709, appendix).
+    Source: the classifier of ViCC's public code, inherited from CoCLR (arXiv:2010.09709).
     """
 
     def __init__(
