@@ -8,8 +8,8 @@ from torch import Tensor, nn
 class Projector(nn.Module):
     """Pooled features to unit embeddings: two 1x1x1 convolutions with biases, no normalisation layer.
 
-    On pooled features this is a two-layer perceptron (as in the public code of ViCC). Always in float32: embeddings are compared
-    over small differences.
+    On pooled features this is a two-layer perceptron, as in ViCC's public code. Always in float32: embeddings are
+    compared over small differences.
     """
 
     def __init__(self, num_features: int, dim: int) -> None:
