@@ -1,0 +1,67 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from launch import sources
+from launch.sources import prepare_sources
+from vssl.artifacts import write_json
+from vssl.config import ConfigError
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def fake(monkeypatch, store):
+    """A `prepare` that digests what the test says, so that no video is needed."""
+    world = {"digest": "a", "changed": [], "prepared": 0, "code": 0}
+
+    def run(words, env):
+        assert words[1:4] == ["-P", "-m", "vssl.data.prepare"]
+        assert json.loads(words[4])["name"] == "set"
+        world["prepared"] += 1
+        if world["code"] == 0:
+            folder = Path(words[5]) / "set-1"
+            folder.mkdir(exist_ok=True)
+            write_json(folder / "source.json", {"digest": world["digest"], "name": "set"})
+        return type("Done", (), {"returncode": world["code"]})
+
+    monkeypatch.setattr(sources.subprocess, "run", run)
+    monkeypatch.setattr(sources, "changed_files", lambda dataset, store: world["changed"])
+    return world
+
+
+DATASETS = {"set-1": {"name": "set", "path": "/videos"}}
+
+
+def test_a_missing_source_is_prepared_and_a_present_one_left_alone(store, fake, said):
+    assert prepare_sources(DATASETS, store, said.append) == ("set-1",)
+    assert prepare_sources(DATASETS, store, said.append) == ()
+    assert fake["prepared"] == 1
+    assert store.source_digest("set-1") == "a"
+
+
+def test_changed_files_are_named_and_the_source_is_prepared_again(store, fake, said):
+    prepare_sources(DATASETS, store, said.append)
+    fake |= {"digest": "b", "changed": [f"{n}.mp4 has another size or time" for n in range(7)]}
+    assert prepare_sources(DATASETS, store, said.append) == ("set-1",)
+    assert "0.mp4 has another size or time" in said[1]
+    assert "and 2 more" in said[1]
+    assert store.source_digest("set-1") == "b"
+
+
+def test_a_file_that_was_only_touched_keeps_the_digest(store, fake, said):
+    prepare_sources(DATASETS, store, said.append)
+    fake["changed"] = ["0.mp4 has another size or time"]
+    assert prepare_sources(DATASETS, store, said.append) == ()
+    assert fake["prepared"] == 2
+
+
+def test_a_dataset_that_cannot_be_used_is_bad_input(store, fake, said):
+    fake["code"] = 2
+    with pytest.raises(ConfigError, match=r"dataset set \(/videos\) was not prepared"):
+        prepare_sources(DATASETS, store, said.append)
+    assert store.source_digest("set-1") is None
