@@ -16,8 +16,6 @@ from vssl.run import StageError
 
 Flow = NDArray[np.float32]  # (H, W, 2): u to the right, v downwards, pixels per frame
 Estimate = Callable[[NDArray[np.uint8], NDArray[np.uint8]], Flow]  # two grey frames -> flow between them
-    [NDArray[np.uint8], NDArray[np.uint8]], Flow
-]  # two grey frames -> flow from the first to the second
 
 
 def quantise(flow: Flow, bound: float) -> NDArray[np.uint8]:
