@@ -113,7 +113,7 @@ class ClipDataset:
     def _read(self, video: _Video, modality: str, wanted: list[int]) -> Frames:
         path = video.paths[modality]
         if modality == "flow":  # a tree that a stage wrote; its digest was checked as a whole
-            return read_frames(path, wanted)
+            return read_frames(path, wanted, seekable=True)
         check_unchanged(path, video.size, video.mtime_ns)
         return read_frames(path, wanted, seekable=video.seekable)
 

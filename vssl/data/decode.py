@@ -63,13 +63,14 @@ class _FrameTable:
 _tables: OrderedDict[tuple[str, int, int], _FrameTable] = OrderedDict()
 
 
-def read_frames(path: Path, indices: Iterable[int], *, seekable: bool = True) -> Frames:
+def read_frames(path: Path, indices: Iterable[int], *, seekable: bool = False) -> Frames:
     """The frames with these indices, in the order given; repeats are allowed.
 
     Args:
         path: a video file.
         indices: frame numbers, from 0.
-        seekable: false to decode from the start, as `inspect` found necessary for this file.
+        seekable: true where `inspect` found that time stamps name this file's frames; else it is decoded from the
+            start.
 
     Returns:
         (len(indices), H, W, 3) uint8 RGB at the file's own size.

@@ -58,7 +58,7 @@ def test_any_frames_equal_those_of_a_full_decode(kind: str, tmp_path: Path) -> N
 
     found = inspect(path)
     assert (found.frames, found.height, found.width) == (50, height, width)
-    whole = read_frames(path, range(50), seekable=False)
+    whole = read_frames(path, range(50))
     assert np.abs(whole.astype(int) - frames).mean() < 12  # it is the video that was written
     bars = whole[:, 4].mean((1, 2))
     assert (np.abs(bars - 5 * np.arange(50)) < 12).all()  # in order, none lost
@@ -105,8 +105,9 @@ def test_broken_files_say_what_is_wrong(tmp_path: Path) -> None:
         with pytest.raises(BrokenVideo) as raised:
             inspect(tmp_path / f"{name}.mp4")
         reasons[name] = raised.value.reason
-        with pytest.raises(BrokenVideo):
-            read_frames(tmp_path / f"{name}.mp4", [20])
+        for seekable in (False, True):
+            with pytest.raises(BrokenVideo):
+                read_frames(tmp_path / f"{name}.mp4", [20], seekable=seekable)
     assert "empty" in reasons["empty"]
     with pytest.raises(BrokenVideo, match="frame 30"):
         read_frames(good, [3, 30])
