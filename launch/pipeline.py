@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
-# ruff: noqa: E402 - the path has to be right before anything of ours is imported
+
 if __package__ in (None, ""):
     _elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != _CHECKOUT / "launch"]
     sys.path[:] = [str(_CHECKOUT), *_elsewhere]
 
 from launch.command_line import CommandLine, parse
+from launch.compose import Composer
 from launch.exit_codes import BAD_INPUT, DONE
 from launch.plan import Plan
 from launch.planner import make_plan
@@ -45,33 +46,38 @@ def _run(line: CommandLine) -> int:
     for folder in store.read:
         if not folder.is_dir():
             raise ConfigError(f"store.read: no folder {folder}")
-    plan = make_plan(line, store.source_digest, checkout=_CHECKOUT)
-    selection = _select(line, plan)
+    composer = Composer(_CHECKOUT / "configs")
+    plan = make_plan(line, store.source_digest, checkout=_CHECKOUT, composer=composer)
     if line.action == "plan":
         from rich.console import Console
 
         from launch.plan_view import print_plan
 
+        selection = _select(line, plan)
         done = store.reusable_stages(plan) if store.root.is_dir() or store.read else {}
         print_plan(plan, selection, done, Console(width=None if sys.stdout.isatty() else 200))
         return DONE
     executor = _executor(line.executor)
     if line.cluster is not None:
         print(f"cluster={line.cluster} is ignored: executor={executor} runs on this machine", file=sys.stderr)
-    return _submit(line, executor, store, plan)
+    if _prepare(plan, store):
+        plan = make_plan(line, store.source_digest, checkout=_CHECKOUT, composer=composer)
+    return _execute(executor, plan, _select(line, plan), store)
 
 
-def _submit(line: CommandLine, executor: str, store: Store, plan: Plan) -> int:
-    """Prepare what data is missing, plan again with its digests, and run."""
-    from launch.sources import prepare_sources
-
+def _prepare(plan: Plan, store: Store) -> bool:
+    """Prepare the datasets that are not; whether there were any."""
     missing = [key for key in plan.datasets if store.source_digest(key) is None]
+    for key in missing:
+        _require_place(plan.datasets[key])
     if missing:
-        for key in missing:
-            _require_place(plan.datasets[key])
+        from launch.sources import prepare_sources
+
         prepare_sources({key: plan.datasets[key] for key in missing}, store)
-        plan = make_plan(line, store.source_digest, checkout=_CHECKOUT)
-    selection = _select(line, plan)
+    return bool(missing)
+
+
+def _execute(executor: str, plan: Plan, selection: Selection, store: Store) -> int:
     chosen = [stage.name for stage in plan if stage.name in selection.run]
     if executor == "debug":
         from launch.executors import debug

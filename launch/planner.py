@@ -26,6 +26,7 @@ def make_plan(
     *,
     checkout: Path = CHECKOUT,
     sweep_file: Path | None = None,
+    composer: Composer | None = None,
 ) -> Plan:
     """The plan of a line.
 
@@ -33,11 +34,12 @@ def make_plan(
         digest_of: digest of a prepared dataset by its key, None where it is not prepared (ids are then pending).
         checkout: folder with configs/, sweeps/ and slurm_templates/.
         sweep_file: a sweep outside `sweeps/`.
+        composer: of an earlier plan of the same checkout, which remembers what it composed.
 
     Raises:
         ConfigError: anything in the line, the sweep or the configs that cannot be used.
     """
-    composer = Composer(checkout / "configs")
+    composer = composer or Composer(checkout / "configs")
     sweep = read_sweep(sweep_file or _named_file(checkout / "sweeps", "sweep", line.sweep))
     if line.cluster is not None:
         _named_file(checkout / "slurm_templates" / "cluster", "cluster", line.cluster)

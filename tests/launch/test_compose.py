@@ -1,0 +1,139 @@
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.compose import Composer, parse_override
+from launch.planner import CHECKOUT
+from launch.scale import read_scale
+from vssl.config import ConfigError, build, merged
+from vssl.stages import STAGES
+
+COMPOSER = Composer(CHECKOUT / "configs")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("grid.linear.optim.base_lr=[0.1,0.3]", "grid.linear.optim.base_lr", [0.1, 0.3]),
+        ("stages.cross-rgb.epochs=3", "stages.cross-rgb.epochs", 3),
+        ("stages.linear.optim.weight_decay=1e-4", "stages.linear.optim.weight_decay", 1e-4),
+        ("only=linear-rgb.7", "only", "linear-rgb.7"),
+        ("only=[a-b,c.3]", "only", ["a-b", "c.3"]),
+        ("data=/a b/c", "data", "/a b/c"),
+        ('data="/a=b"', "data", "/a=b"),
+        ("grid.all=[{seed:1,epochs:2}]", "grid.all", [{"seed": 1, "epochs": 2}]),
+        ("stages.a.runtime.deterministic=false", "stages.a.runtime.deterministic", False),
+        ("stages.a.schedule_epochs=null", "stages.a.schedule_epochs", None),
+    ],
+)
+def test_a_line_is_read_with_types(text: str, key: str, value: Any) -> None:
+    assert parse_override(text) == (key, value)
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("grid.all.seed=1,2", "'grid.all.seed=[1,2]'"),
+        ("grid.all.seed=range(1,3)", "a list has brackets"),
+        ("data=/a=b", "'data=\"/a=b\"'"),
+        ("data=~/videos", "'data=\"~/videos\"'"),
+        ("data=a{b", "'data=\"a{b\"'"),
+        ("grid.all.seed=[1,2", "close the bracket"),
+        ("stages.1x.seed=3", "`1x` starts with a digit"),
+        ("~grid", "write key=value"),
+        ("+grid.a=1", "write key=value"),
+        ("vicc_cross", "is not key=value"),
+        ("=3", "is not key=value"),
+        ("a@b=3", "is not key=value"),
+        ("data=${HOME}/x", "give the value itself"),
+    ],
+)
+def test_what_is_not_in_the_grammar_is_answered_with_what_is(text: str, advice: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_override(text)
+    assert text in str(caught.value)
+    assert advice in str(caught.value)
+
+
+def test_a_kind_is_composed_once_for_each_choice() -> None:
+    first = COMPOSER.compose("retrieval", {"backbone": "tiny"})
+    assert first["backbone"]["name"] == "tiny"
+    assert COMPOSER.compose("retrieval", {"backbone": "tiny"}) is first
+    assert COMPOSER.compose("retrieval", {})["backbone"]["name"] == "s3d"
+
+
+@pytest.mark.parametrize(
+    ("kind", "choices", "words"),
+    [
+        ("retrieval", {"backbone": "tinny"}, ["`tinny`", "did you mean `tiny`", "s3d"]),
+        ("retrieval", {"recipe": "vicc_lineer"}, ["did you mean `vicc_linear`"]),
+        ("retrieval", {"data": "ufc101"}, ["did you mean `ucf101`", "./videos"]),
+        ("fusion", {"backbone": "tiny"}, ["kind fusion has no group `backbone`", "accepted: none"]),
+    ],
+)
+def test_an_unknown_choice_offers_the_nearest(kind: str, choices: dict[str, str], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        COMPOSER.compose(kind, choices)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_copy_without_configs_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="pip install -e"):
+        Composer(tmp_path / "configs")
+
+
+def test_composition_does_not_depend_on_the_working_directory() -> None:
+    program = (
+        f"import sys; sys.path.insert(0, {str(CHECKOUT)!r})\n"
+        "from launch.compose import Composer\nfrom pathlib import Path\n"
+        f"composer = Composer(Path({str(CHECKOUT / 'configs')!r}))\n"
+        "print(composer.compose('pretrain', {'recipe': 'vicc_cross'})['epochs'])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd="/", capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["100"]
+    assert result.stderr == ""
+
+
+RECIPES = {"vicc_single": "pretrain", "vicc_cross": "pretrain", "vicc_linear": "linear", "vicc_retrieval": "retrieval"}
+RECIPES |= {"vicc_flow": "flow"}
+NEEDED = {"pretrain": {"epochs": 1, "global_batch_size": 1920}}
+
+
+def test_every_recipe_is_known_to_these_tests() -> None:
+    assert sorted(RECIPES) == COMPOSER.options("recipe")
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_every_recipe_builds(recipe: str) -> None:
+    kind = RECIPES[recipe]
+    plain = COMPOSER.compose(kind, {"recipe": recipe})
+    stream = {"method": {"main_stream": "rgb"}} if recipe == "vicc_cross" else {}
+    build(STAGES[kind].config_class(), merged(STAGES[kind].config_class(), plain, stream))
+
+
+@pytest.mark.parametrize("kind", sorted(STAGES))
+def test_every_kind_builds_with_every_option(kind: str) -> None:
+    config_class = STAGES[kind].config_class()
+    for group in COMPOSER.groups_of(kind) - {"recipe"}:
+        for option in COMPOSER.options(group):
+            build(config_class, {**COMPOSER.compose(kind, {group: option}), **_needed(kind)})
+    build(config_class, {**COMPOSER.compose(kind, {}), **_needed(kind)})
+
+
+def _needed(kind: str) -> dict[str, Any]:
+    return NEEDED.get(kind, {})
+
+
+@pytest.mark.parametrize("name", ["paper", "demo", "smoke"])
+def test_every_scale_patches_what_exists(name: str) -> None:
+    assert read_scale(CHECKOUT / "configs" / "scale", name, COMPOSER.options("recipe")).name == name
+
+
+def test_a_scale_that_patches_an_unknown_recipe_names_the_line(tmp_path: Path) -> None:
+    (tmp_path / "half.yaml").write_text("data: x\nrecipes:\n  vicc_sinlge: {epochs: 3}\n")
+    with pytest.raises(ConfigError, match=r"half.yaml:3: .*did you mean `vicc_single`"):
+        read_scale(tmp_path, "half", ["vicc_single"])
