@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
-from vssl.distributed import local_rank
+from vssl.distributed import joined
 from vssl.run import StageError
 from vssl.stages.runtime_config import RuntimeConfig
 
@@ -20,15 +20,20 @@ def autocast(runtime: RuntimeConfig, device: torch.device) -> AbstractContextMan
 
 @contextmanager
 def prepared(runtime: RuntimeConfig) -> Iterator[torch.device]:
-    """Set threads and determinism for the length of a block, which gets the device.
+    """Join the other ranks, set threads and determinism, for the length of a block, which gets the device.
 
     Sums are grouped by thread, so the number of threads changes the last digits of a result: it is set from the config
     and not left to the machine.
 
     Raises:
-        StageError: a GPU was asked for and there is none.
+        StageError: a GPU was asked for and there is none, or the ranks do not find one another.
     """
-    device = _device(runtime)
+    with joined(device=runtime.device) as place, _settings(runtime, _device(runtime, place.local_rank)) as device:
+        yield device
+
+
+@contextmanager
+def _settings(runtime: RuntimeConfig, device: torch.device) -> Iterator[torch.device]:
     before = (
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
@@ -50,9 +55,9 @@ def prepared(runtime: RuntimeConfig) -> Iterator[torch.device]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def _device(runtime: RuntimeConfig) -> torch.device:
+def _device(runtime: RuntimeConfig, local_rank: int) -> torch.device:
     if runtime.device == "cuda" and not torch.cuda.is_available():
         raise StageError("runtime.device is cuda and torch sees no GPU; take device=auto or cpu, or a node with a GPU")
     if runtime.device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", local_rank() % torch.cuda.device_count())
+    return torch.device("cuda", local_rank % torch.cuda.device_count())

@@ -35,53 +35,33 @@ def is_main() -> bool:
     return rank() == 0
 
 
-def local_rank() -> int:
-    """Index of this process on its machine, as its starter numbered it."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+@contextmanager
+def joined(rendezvous: Path | None = None, *, device: str = "auto", timeout_s: float = 120.0) -> Iterator[Place]:
+    """Join the process group that the environment describes, if it describes one, for the length of a block.
 
-
-def init_from_environment(rendezvous: Path | None = None, *, device: str = "auto", timeout_s: float = 120.0) -> Place:
-    """Join the process group that the environment describes, if it describes one.
+    A group that is open already is used and left open.
 
     Args:
         rendezvous: file through which the ranks of our own jobs meet; None: the variable VSSL_RENDEZVOUS.
         device: `cpu`, `cuda` or `auto`; decides between gloo and NCCL.
         timeout_s: seconds to wait for the other ranks.
 
-    Returns:
-        The rank, local rank and world size that were read; world size 1 opens no group.
-
     Raises:
         StageError: a partial set of variables, or ranks that did not come in time or disagree on the world size.
     """
     place = place_from_environment(os.environ, rendezvous)
-    if is_initialised() or (place.world_size == 1 and place.rendezvous is None and place.master is None):
-        return place
+    alone = place.rendezvous is None and place.master is None
+    if is_initialised() or alone:
+        yield place
+        return
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
     meet(place, backend="nccl" if on_gpu else "gloo", timeout_s=timeout_s)
-    return place
-
-
-def destroy() -> None:
-    """Leave the process group, if there is one."""
-    if is_initialised():
+    try:
+        yield place
+    finally:
         dist.destroy_process_group()
-
-
-class _AllReduceSum(torch.autograd.Function):
-    @staticmethod
-    def forward(context: Any, tensor: Tensor) -> Tensor:
-        total = tensor.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(context: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].clone()
-        dist.all_reduce(total)
-        return total
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
@@ -89,14 +69,6 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     total = tensor.detach().clone()
     if world_size() > 1:
         dist.all_reduce(total)
-    return total
-
-
-def all_reduce_sum_with_gradient(tensor: Tensor) -> Tensor:
-    """Sum over ranks; its gradient is the sum over ranks of the gradients, so every rank's loss reaches every input."""
-    if world_size() == 1:
-        return tensor
-    total: Tensor = _AllReduceSum.apply(tensor)
     return total
 
 
@@ -121,14 +93,6 @@ def all_gather_cat(tensor: Tensor, dim: int = 0) -> Tensor:
     parts = [torch.empty_like(local) for _ in range(world_size())]
     dist.all_gather(parts, local)
     return torch.cat(parts, dim=dim)
-
-
-def broadcast(tensor: Tensor, source: int = 0) -> Tensor:
-    """The tensor of rank `source`, on every rank, without gradient; the argument is left as it is."""
-    copy = tensor.detach().clone()
-    if world_size() > 1:
-        dist.broadcast(copy, src=source)
-    return copy
 
 
 def broadcast_object(value: Any, source: int = 0) -> Any:
@@ -162,13 +126,3 @@ def any_true(*flags: bool) -> tuple[bool, ...]:
     device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
     votes = torch.tensor([int(flag) for flag in flags], device=device)
     return tuple(bool(vote) for vote in all_reduce_max(votes).tolist())
-
-
-@contextmanager
-def process_group(rendezvous: Path | None = None, *, device: str = "auto") -> Iterator[Place]:
-    """`init_from_environment` for the length of a block."""
-    place = init_from_environment(rendezvous, device=device)
-    try:
-        yield place
-    finally:
-        destroy()

@@ -2,12 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from vssl import checkpoint
@@ -29,7 +29,7 @@ class Loader(Protocol):
 
 
 def train(
-    method: nn.Module,
+    method: Any,
     optimizer: torch.optim.Optimizer,
     loader: Loader,
     run: Run,
@@ -46,7 +46,7 @@ def train(
     reports, and under `perf/` what depends on the machine; all but the latter is the same in every repetition.
 
     Args:
-        method: see `vssl.methods.Method`; on `device` already.
+        method: an nn.Module that satisfies `vssl.methods.Method`; on `device` already.
         optimizer: over the method's trainable parameters.
         loader: training batches.
         run: the stage's execution.
@@ -148,7 +148,7 @@ def _on_one_device(scalars: Mapping[str, Tensor | float]) -> list[Tensor]:
 Perf = Callable[[int], dict[str, float]]
 
 
-def _timed(batches: Iterator[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], Perf]]:
+def _timed(batches: Iterator[Mapping[str, Any]]) -> Generator[tuple[Mapping[str, Any], Perf], None, None]:
     """Each batch with a function from its size on this rank to the machine's figures of the step it went into."""
     while True:
         asked = time.perf_counter()

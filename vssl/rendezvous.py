@@ -107,21 +107,22 @@ def _host(place: Place, timeout_s: float) -> dist.TCPStore:
     """Rank 0: bind a free port, publish it, wait for everybody."""
     assert place.rendezvous is not None
     store = dist.TCPStore("127.0.0.1", 0, place.world_size, True, timedelta(seconds=timeout_s), wait_for_workers=False)
-    record = {"host": socket.gethostname(), "port": store.port, "world_size": place.world_size, "pid": os.getpid()}
+    host = socket.gethostname()
+    record = {"host": host, "port": store.port, "world_size": place.world_size, "pid": os.getpid()}
     place.rendezvous.parent.mkdir(parents=True, exist_ok=True)
     if not create_json(place.rendezvous, record):
         raise StageError(
             f"{place.rendezvous} exists already: another rank 0 of this attempt has published its port; give each "
             "attempt a rendezvous file of its own"
         )
-    store.set("joined/0", record["host"])
+    store.set("joined/0", host)
     names = [f"joined/{rank}" for rank in range(place.world_size)]
     try:
         store.wait(names, timedelta(seconds=timeout_s))
     except dist.DistStoreError:
         came = [f"rank {rank} on {store.get(name).decode()}" for rank, name in enumerate(names) if store.check([name])]
         raise StageError(
-            f"{len(came)} of {place.world_size} ranks met at {record['host']}:{record['port']} within "
+            f"{len(came)} of {place.world_size} ranks met at {host}:{store.port} within "
             f"{timeout_s:.0f} s ({'; '.join(came)}); look at the logs of the others, and whether their nodes can "
             "reach that host"
         ) from None

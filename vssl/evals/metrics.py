@@ -18,9 +18,8 @@ def ranked(similarity: Tensor, depth: int) -> Tensor:
     Returns:
         (Q, min(depth, G)) int64.
     """
-    order = [
-        torch.sort(rows, dim=1, descending=True, stable=True).indices[:, :depth] for rows in similarity.split(_ROWS)
-    ]
+    parts = (similarity[first : first + _ROWS] for first in range(0, len(similarity), _ROWS))
+    order = [torch.sort(part, dim=1, descending=True, stable=True).indices[:, :depth] for part in parts]
     return torch.cat(order) if order else torch.empty(0, depth, dtype=torch.int64)
 
 

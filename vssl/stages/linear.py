@@ -1,6 +1,8 @@
 """Linear probe: a linear classifier is trained on a frozen backbone and tested on all windows of each test video."""
 
+import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ from vssl.loop import replaced_over_ranks, train
 from vssl.methods import Position
 from vssl.nn.heads import linear_probe_head
 from vssl.optim import build_optimizer, learning_rate
-from vssl.plots import loss_curve
+from vssl.plots import confusion, loss_curve
 from vssl.randomness import seeded
 from vssl.run import Run
 from vssl.stages.linear_config import LinearConfig
@@ -110,7 +112,13 @@ def run(config: LinearConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         write_table(run, "predictions", "predictions", predictions, vectors="probabilities")
         about = header("linear", run, backbone=config.backbone, modality=modality, classes=list(dataset.classes))
         save_weights(run, "weights", about, probe.weights())
-        plot(run, "loss.png", loss_curve)
+        plot(run, "loss.png", partial(loss_curve, chance=math.log(len(dataset.classes))))
+        most_likely = predictions.vectors.argmax(dim=1).tolist()
+        plot(
+            run,
+            "confusion.png",
+            lambda _, path: confusion(predictions.labels.tolist(), most_likely, dataset.classes, path),
+        )
     metrics = {
         "top1": top_k(predictions.vectors, predictions.labels, 1),
         "top5": top_k(predictions.vectors, predictions.labels, 5),

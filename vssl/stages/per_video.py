@@ -42,7 +42,7 @@ def describe(
         prefetch=runtime.prefetch,
         device=device,
     )
-    (modality,) = dataset.modalities
+    modality = dataset.modalities[0]
     batches = ((batch["video_indices"], batch["streams"][modality]) for batch in loader)
     with autocast(runtime, device):
         vectors = mean_over_windows(per_window, batches, len(dataset), after_each=after_each)

@@ -1,5 +1,6 @@
 """Self-supervised pretraining: a method learns a backbone from unlabelled videos."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -62,7 +63,7 @@ def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     if is_main():
         about = header("pretrain", run, backbone=config.backbone, modality=modality, method=config.method.name)
         save_weights(run, "weights", about, method.weights())
-        plot(run, "loss.png", loss_curve)
+        plot(run, "loss.png", partial(loss_curve, chance=math.log(len(nearest))))
         plot(run, "assignments.png", lambda _, path: assignment_histogram(nearest.tolist(), path))
     return figures
 

@@ -27,7 +27,7 @@ def training_figures(run: Run) -> dict[str, float]:
     return shared
 
 
-def plot(run: Run, name: str, draw: Callable[[list[dict[str, Any]], Path], None]) -> None:
+def plot(run: Run, name: str, draw: Callable[[list[dict[str, Any]], Path], Any]) -> None:
     """Draw the journal's rows into a file of the artifact `plots`. Rank 0 only."""
     run.check_ownership()
     folder = run.artifact("plots")

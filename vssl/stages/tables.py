@@ -1,6 +1,5 @@
 """Tables of videos as artifacts: one row per video with its id, its label and a vector."""
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +19,7 @@ def write_table(run: Run, artifact: str, name: str, videos: Described, *, vector
     table = pd.DataFrame(
         {"video_id": videos.names, "label": videos.labels.tolist(), vectors: list(videos.vectors.numpy())}
     )
-    data = io.BytesIO()
-    table.to_parquet(data, index=False)
-    write_atomic(folder / f"{name}.parquet", lambda stream: _write(stream, data.getvalue()))
-
-
-def _write(stream: io.BufferedIOBase, data: bytes) -> None:
-    stream.write(data)
+    write_atomic(folder / f"{name}.parquet", lambda stream: table.to_parquet(stream, index=False))
 
 
 def read_table(folder: Path, name: str, *, vectors: str) -> Described:
@@ -42,5 +35,5 @@ def read_table(folder: Path, name: str, *, vectors: str) -> Described:
     return Described(
         names=table["video_id"].tolist(),
         labels=torch.tensor(table["label"].to_numpy()),
-        vectors=torch.from_numpy(np.stack(table[vectors].to_numpy()).astype(np.float32)),
+        vectors=torch.from_numpy(np.array(table[vectors].tolist(), dtype=np.float32)),
     )

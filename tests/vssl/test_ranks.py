@@ -1,0 +1,155 @@
+"""Stages on two ranks: the same result as on one, an agreed stop, another number of ranks after it, and the meeting."""
+
+import os
+import time
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from tests.tiny_stages import Stage, final_state, history, make_stages, pretraining, probing
+from vssl import distributed, rendezvous
+from vssl.artifacts import write_json
+from vssl.config import ConfigError
+from vssl.methods import vicc
+from vssl.rendezvous import Place, place_from_environment
+from vssl.run import StageError, Stopped
+from vssl.stages import linear, pretrain
+
+STOP_AFTER, EPOCHS = 2, 4  # steps; an epoch of these stages has one
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
+    """The stages with batches that two ranks can share."""
+    made = make_stages(tmp_path_factory.mktemp("parents"))
+    configs = {
+        "sync": pretraining("rgb", batch=4, bn="sync", bn_group_size=None),
+        "local": pretraining("rgb", batch=4, bn="local"),
+        "shuffle": pretraining("rgb", batch=4),
+        "cross": pretraining("both", "rgb", batch=4),
+        "linear": probing(batch=4),
+    }
+    inputs = {kind: made[kind if kind in made else "single"].inputs for kind in configs}
+    functions = {kind: linear.run if kind == "linear" else pretrain.run for kind in configs}
+    return {
+        kind: Stage(functions[kind], replace(config, epochs=EPOCHS), inputs[kind], f"stage-{kind}")
+        for kind, config in configs.items()
+    }
+
+
+def _rank(rank: int, stages: dict[str, Stage], root: Path) -> None:
+    """Each stage to its end in `root/whole`, and up to a stop that only rank 1 was asked for in `root/stopped`."""
+    torch.set_num_threads(1)
+    meeting = {"VSSL_RENDEZVOUS": str(root / "meeting.json")}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"} | meeting
+    metrics = {}
+    with distributed.joined():
+        for kind, stage in stages.items():
+            metrics[kind] = stage.execute(root / "whole")
+
+            calls = count(1)
+            with pytest.raises(Stopped, match=f"step {STOP_AFTER} of"):
+                stage.execute(
+                    root / "stopped", stop_requested=lambda calls=calls: rank == 1 and next(calls) == STOP_AFTER
+                )
+            distributed.barrier()
+    write_json(root / f"metrics.{rank}.json", metrics)
+
+
+@pytest.fixture(scope="module")
+def on_two_ranks(stages: dict[str, Stage], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("ranks")
+    mp.spawn(_rank, args=(stages, root), nprocs=2)
+    return root
+
+
+def assert_close(found: Path, expected: Path) -> None:
+    """Histories, networks, optimisers and queues within 1e-4."""
+    for (step, values), (expected_step, expected_values) in zip(history(found), history(expected), strict=True):
+        assert step == expected_step
+        assert values == pytest.approx(expected_values, abs=1e-4, rel=1e-4)
+    torch.testing.assert_close(final_state(found), final_state(expected), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "linear"])
+def test_two_ranks_equal_one(kind, stages, on_two_ranks, tmp_path):
+    stages[kind].execute(tmp_path)
+    assert_close(on_two_ranks / "whole" / stages[kind].name, tmp_path / stages[kind].name)
+
+
+@pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "linear"])
+def test_a_stop_that_one_rank_sees_is_agreed_and_resumed_on_one_rank(kind, stages, on_two_ranks, tmp_path):
+    stage, stopped = stages[kind], on_two_ranks / "stopped"
+    assert len(history(stopped / stage.name)) == STOP_AFTER
+    stage.execute(stopped)
+    stage.execute(tmp_path)
+    assert_close(stopped / stage.name, tmp_path / stage.name)
+
+
+def test_all_ranks_return_the_same_metrics(on_two_ranks):
+    first, second = ((on_two_ranks / f"metrics.{rank}.json").read_text() for rank in range(2))
+    assert first == second
+
+
+def test_a_number_of_ranks_that_would_change_the_result_is_refused(stages, tmp_path, monkeypatch):
+    """A group of two clips cannot lie on four ranks with one clip each."""
+    monkeypatch.setattr(vicc, "world_size", lambda: 4)
+    with pytest.raises(ConfigError, match=r"bn_group_size=2 does not split over 4 ranks; it does over 1, 2"):
+        stages["local"].execute(tmp_path)
+
+
+FULL = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "n1", "MASTER_PORT": "29500"}
+SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1"}
+
+
+def test_places():
+    assert place_from_environment({}) == Place()
+    assert place_from_environment(FULL) == Place(rank=1, local_rank=1, world_size=4, master=("n1", 29500))
+    file = Path("/x/meeting.json")
+    assert place_from_environment(SLURM) == Place(), "plain python inside an allocation is one process"
+    launched = SLURM | {"VSSL_LAUNCHED": "1", "VSSL_RENDEZVOUS": str(file)}
+    assert place_from_environment(launched) == Place(rank=3, local_rank=1, world_size=4, rendezvous=file)
+    ours = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "VSSL_RENDEZVOUS": str(file)}
+    assert place_from_environment(ours) == Place(world_size=2, rendezvous=file)
+    assert place_from_environment(launched | ours).world_size == 2, "a full set of torchrun's names counts first"
+
+
+@pytest.mark.parametrize("missing", sorted(FULL))
+def test_a_partial_set_of_variables_is_refused(missing):
+    with pytest.raises(StageError, match=f"not {missing}: a partial set"):
+        place_from_environment({name: value for name, value in FULL.items() if name != missing})
+
+
+def test_impossible_numbers_are_refused():
+    with pytest.raises(StageError, match="RANK is 4 and WORLD_SIZE is 4"):
+        place_from_environment(FULL | {"RANK": "4"})
+    with pytest.raises(StageError, match="WORLD_SIZE is 'two'"):
+        place_from_environment(FULL | {"WORLD_SIZE": "two"})
+
+
+def test_rank_0_gives_up_on_ranks_that_never_come(tmp_path):
+    started = time.monotonic()
+    with pytest.raises(StageError, match=r"1 of 2 ranks met at .* \(rank 0 on "):
+        rendezvous.meet(Place(world_size=2, rendezvous=tmp_path / "m.json"), backend="gloo", timeout_s=1)
+    assert time.monotonic() - started < 20
+
+
+def test_a_rank_gives_up_on_a_port_that_is_never_published(tmp_path):
+    with pytest.raises(StageError, match=r"rank 1 of 2 .* saw no .*m.json within 0 s"):
+        rendezvous.meet(Place(rank=1, world_size=2, rendezvous=tmp_path / "m.json"), backend="gloo", timeout_s=0.2)
+
+
+def test_another_world_size_is_refused(tmp_path):
+    write_json(tmp_path / "m.json", {"host": "n1", "port": 1, "world_size": 4, "pid": 1})
+    with pytest.raises(StageError, match="has WORLD_SIZE 2, but rank 0 on n1 published 4"):
+        rendezvous.meet(Place(rank=1, world_size=2, rendezvous=tmp_path / "m.json"), backend="gloo", timeout_s=1)
+
+
+def test_a_second_rank_0_of_an_attempt_is_refused(tmp_path):
+    write_json(tmp_path / "m.json", {"host": "n1", "port": 1, "world_size": 2, "pid": 1})
+    with pytest.raises(StageError, match="another rank 0"):
+        rendezvous.meet(Place(world_size=2, rendezvous=tmp_path / "m.json"), backend="gloo", timeout_s=1)
