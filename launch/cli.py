@@ -59,13 +59,14 @@ def status(pipeline: PipelineName = "", root: Root = None, as_json: AsJson = Fal
     from rich.table import Table
 
     table = Table(title=folder.name, title_justify="left")
-    for column in ("stage", "state", "step", "time", ""):
-        table.add_column(column, overflow="fold")
+    for column in ("stage", "state", "step", "time"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("", overflow="fold")
     for one in stages:
         step = f"{one.step}/{one.steps}" if one.steps else str(one.step or "")
         took = "" if one.wall_s is None else duration(one.wall_s)
         table.add_row(one.name, one.state, step, took, one.reason)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
     print(", ".join(f"{number} {state}" for state, number in counts(stages).items()))
 
 

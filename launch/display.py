@@ -62,6 +62,9 @@ class View:
         for name, folder in running.items():
             step, steps = position(folder)
             first_s, first_step = self._started_s.setdefault(name, (now, step))
+            if not step:
+                self.say(f"{name}: running")
+                continue
             left = (now - first_s) / (step - first_step) * (steps - step) if steps and step > first_step else None
             about = f", about {duration(left)} left" if left is not None else ""
             self.say(f"{name}: step {step}{f'/{steps}' if steps else ''}{about}")

@@ -34,7 +34,8 @@ class Machine:
 
     @classmethod
     def here(cls) -> "Machine":
-        return cls(len(os.sched_getaffinity(0)), gpus_of(os.environ))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return cls(cores, gpus_of(os.environ))
 
     def share_for(self, resources: Resources) -> tuple[int, int, int]:
         """(ranks, cores, GPUs) that a stage gets here."""

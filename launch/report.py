@@ -1,7 +1,8 @@
 """The table at the end of a pipeline: what was trained, what it is worth beside an untrained network and chance."""
 
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 COLLAPSE_MARGIN = 0.02  # a loss this close to that of uniform predictions means that nothing was told apart
 UNIFORM_ENTROPY = 0.99
+_FILE_WIDTH = 140  # columns where nobody's terminal says how many there are
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,15 +129,17 @@ def _collapse(stage: PlannedStage, row: ReportRow, metrics: Mapping[str, float])
 
 def print_report(plan: Plan, store: Store, console: "Console | None" = None) -> None:
     """Print the table, the warnings, and where to look further."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    console = console or Console()
+    console = console or Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
     rows = report_rows(plan, store)
-    table = Table(title=f"{plan.sweep} at {plan.scale} scale", title_justify="left")
-    table.add_column("stage", overflow="fold")
-    for column in ("state", "time", "loss first -> last", "R@1", "top-1", "untrained", "chance"):
-        table.add_column(column, justify="left" if column == "state" else "right")
+    title = f"{plan.sweep} at {plan.scale} scale"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table.add_column("stage", no_wrap=True)
+    for column in ("state", "time", "loss\nfirst -> last", "R@1", "top-1", "un-\ntrained", "chance"):
+        table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
     for row in rows:
         loss = "" if row.loss_last is None else f"{_number(row.loss_first)} -> {_number(row.loss_last)}"
         table.add_row(
@@ -146,18 +150,26 @@ def print_report(plan: Plan, store: Store, console: "Console | None" = None) -> 
             *(_number(value) for value in (row.recall_at_1, row.top1, row.untrained, row.chance)),
         )
     console.print(table)
-    for row in rows:
-        if row.state in ("failed", "cancelled", "saved") or (row.reason and row.state in ("done", "reused")):
-            console.print(f"{row.name}: {row.reason}", markup=False, highlight=False, soft_wrap=True)
+    for reason, names in _by_reason(rows).items():
+        _say(console, f"{reason}: {', '.join(names)}")
     for row in rows:
         if row.warning:
-            console.print(f"WARNING: {row.warning}", style="bold red", markup=False, highlight=False, soft_wrap=True)
-    console.print(
-        f"results: {store.pipeline(plan)}\ncurves and artifacts: `make ui` opens the MLflow UI",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+            _say(console, f"WARNING: {row.warning}", style="bold red")
+    _say(console, f"results: {store.pipeline(plan)}")
+    _say(console, "curves and artifacts: `make ui` opens the MLflow UI")
+
+
+def _by_reason(rows: Sequence[ReportRow]) -> dict[str, list[str]]:
+    """What there is to say of stages, each thing once."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        if row.reason:
+            found.setdefault(f"{row.state}, {row.reason}", []).append(row.name)
+    return found
+
+
+def _say(console: "Console", text: str, style: str | None = None) -> None:
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _number(value: float | None) -> str:

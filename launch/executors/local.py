@@ -20,6 +20,7 @@ from launch.elements import create_batch, element
 from launch.exit_codes import DONE, FAILED, TRY_AGAIN
 from launch.machine import Machine
 from launch.plan import Plan
+from launch.provenance import code_digest
 from launch.pushing import Pusher
 from launch.report import print_report
 from launch.store import Finished, Store, input_digests, recorded_digests
@@ -202,8 +203,10 @@ class Queue:
         with self.store.writing():
             self._children[name] = Children(folder, self._batch, index, share)
         ranks = f" on {share.ranks} ranks" if share.ranks > 1 else ""
-        resumed = "goes on" if newest(folder) else "started"
-        self._set(name, "running", f"{resumed}{ranks}; log {self._children[name].log}")
+        last = newest(folder)
+        resumed = "started" if last is None else "goes on"
+        marked = ", under other code than it began with" if last is not None and last["code"] != code_digest() else ""
+        self._set(name, "running", f"{resumed}{ranks}{marked}; log {self._children[name].log}")
 
     def _clear_folder(self, name: str) -> bool:
         """Set aside what was made from other inputs or is forced; False where another process was faster."""
