@@ -96,7 +96,14 @@ class ClipDataset:
             StageError: a file is not the one that `prepare` saw.
         """
         video = self._videos[index]
+        try:
+            tensors = self._streams(epoch, video)
+        except Exception as error:
+            error.add_note(f"while reading {video.video_id} in epoch {epoch}")
+            raise
+        return Sample(streams=tensors, label=video.label, video_id=video.video_id, index=index)
 
+    def _streams(self, epoch: int, video: _Video) -> dict[str, Tensor]:
         def streams(purpose: str) -> Generator:
             return stream(self.seed, epoch, video.video_id, purpose)
 
@@ -108,7 +115,7 @@ class ClipDataset:
             number = MODALITIES.index(modality)
             picked = (torch.from_numpy(np.searchsorted(wanted, view.indices)) for view in views)
             tensors[modality] = torch.stack([view.apply(frames[at], number) for view, at in zip(views, picked)])
-        return Sample(streams=tensors, label=video.label, video_id=video.video_id, index=index)
+        return tensors
 
     def _read(self, video: _Video, modality: str, wanted: list[int]) -> Frames:
         path = video.paths[modality]

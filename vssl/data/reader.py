@@ -16,7 +16,7 @@ Collate = Callable[[list[Any]], Any]  # items of one list of keys -> what the re
 class Reader:
     """Yields `collate([fetch(key) for key in keys])` for each list of keys.
 
-    Loader processes live on from one call of `read` to the next. An error in one of them names the key it was reading.
+    Loader processes live on from one call of `read` to the next.
 
     Args:
         fetch: called in a loader process, if there are any; must not depend on the process.
@@ -42,7 +42,7 @@ class Reader:
             self._loader = self._loader or self._start()
             results: Iterator[Any] = iter(self._loader)
         else:
-            results = (self._collate([self._items[key] for key in some]) for some in keys)
+            results = (self._read_here(some) for some in keys)
         for result in results:
             if isinstance(result, _Unusable):
                 raise StageError(result.message)
@@ -51,6 +51,15 @@ class Reader:
     def close(self) -> None:
         """End the loader processes; a later `read` starts new ones."""
         self._loader = None
+
+    def _read_here(self, keys: list[Any]) -> Any:
+        # As in a loader process: sums over pixels depend on the number of threads that share them.
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return self._collate([self._items[key] for key in keys])
+        finally:
+            torch.set_num_threads(threads)
 
     def _start(self) -> DataLoader[Any]:
         return DataLoader(
@@ -95,9 +104,6 @@ class _Items(Dataset[Any]):
             return self._fetch(key)
         except StageError as error:
             return _Unusable(str(error))
-        except Exception as error:
-            error.add_note(f"while reading {key}")
-            raise
 
 
 class _Collate:

@@ -1,24 +1,20 @@
 """Pixels against the original's crops, and what a clip's frames and modalities share."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
+from tests.goldens import golden
 from vssl.data import augment
 from vssl.data.augment import CropDraw, JitterDraw
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
 from vssl.data.views import ClassifyView, TestView, TwoView, draw_crop, draw_decisions, draw_jitter
 from vssl.randomness import stream
 
-GOLDEN = Path(os.environ.get("VSSL_GOLDEN", "tests/golden")) / "vicc"
 
-
-@pytest.fixture(scope="module")
-def golden() -> dict[str, np.ndarray]:
-    return dict(np.load(GOLDEN / "crops.npz"))
+@pytest.fixture(scope="module", name="golden")
+def crops() -> dict[str, np.ndarray]:
+    return golden("crops")
 
 
 def planes(image: np.ndarray) -> torch.Tensor:

@@ -1,23 +1,20 @@
 """Clip index arithmetic against the numbers of the original samplers, and its edges."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.goldens import golden
 from vssl.data.sampling import clip_indices, is_kept, num_starts
 from vssl.data.sampling import test_windows as windows_of
 
-GOLDEN = Path(os.environ.get("VSSL_GOLDEN", "tests/golden")) / "vicc"
 lengths = st.integers(1, 300), st.integers(1, 40), st.integers(1, 4)
 
 
-@pytest.fixture(scope="module")
-def golden() -> dict[str, np.ndarray]:
-    return dict(np.load(GOLDEN / "sampler.npz"))
+@pytest.fixture(scope="module", name="golden")
+def sampler_numbers() -> dict[str, np.ndarray]:
+    return golden("sampler")
 
 
 def test_point_10_test_windows_equal_the_originals(golden: dict[str, np.ndarray]) -> None:
