@@ -6,9 +6,8 @@ Works from any folder and without an install: the repository goes first on the p
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -48,12 +47,12 @@ def _run(line: CommandLine) -> int:
             raise ConfigError(f"store.read: no folder {folder}")
     composer = Composer(_CHECKOUT / "configs")
     plan = make_plan(line, store.source_digest, checkout=_CHECKOUT, composer=composer)
+    selection = _select(line, plan)
     if line.action == "plan":
         from rich.console import Console
 
         from launch.plan_view import print_plan
 
-        selection = _select(line, plan)
         done = store.reusable_stages(plan) if store.root.is_dir() or store.read else {}
         print_plan(plan, selection, done, Console(width=None if sys.stdout.isatty() else 200))
         return DONE
@@ -62,19 +61,22 @@ def _run(line: CommandLine) -> int:
         print(f"cluster={line.cluster} is ignored: executor={executor} runs on this machine", file=sys.stderr)
     if _prepare(plan, store):
         plan = make_plan(line, store.source_digest, checkout=_CHECKOUT, composer=composer)
-    return _execute(executor, plan, _select(line, plan), store)
+        selection = _select(line, plan)  # equal content may have joined lanes, and so renamed them
+    return _execute(executor, plan, selection, store)
 
 
 def _prepare(plan: Plan, store: Store) -> bool:
-    """Prepare the datasets that are not; whether there were any."""
-    missing = [key for key in plan.datasets if store.source_digest(key) is None]
-    for key in missing:
-        _require_place(plan.datasets[key])
-    if missing:
-        from launch.sources import prepare_sources
+    """Bring the datasets up to date; whether ids have changed by it."""
+    from launch.sources import prepare_sources
 
-        prepare_sources({key: plan.datasets[key] for key in missing}, store)
-    return bool(missing)
+    for key, dataset in plan.datasets.items():
+        if dataset["path"] is None and dataset["generated"] is None and store.source_digest(key) is None:
+            raise ConfigError(
+                f"dataset {dataset['name']} has no path on this machine; give one, as in "
+                "stages.all.data.dataset.path=/data/videos, or take data=/FOLDER, or scale=demo, which makes its own "
+                "videos"
+            )
+    return bool(prepare_sources(plan.datasets, store))
 
 
 def _execute(executor: str, plan: Plan, selection: Selection, store: Store) -> int:
@@ -112,15 +114,6 @@ def _executor(asked: str) -> str:
         )
     print("executor=local, because there is no sbatch on this machine", file=sys.stderr)
     return "local"
-
-
-def _require_place(dataset: Mapping[str, Any]) -> None:
-    """A dataset that is neither on this disk nor made here cannot be prepared."""
-    if dataset["path"] is None and dataset["generated"] is None:
-        raise ConfigError(
-            f"dataset {dataset['name']} has no path on this machine; give one, as in "
-            "stages.all.data.dataset.path=/data/videos, or take data=/FOLDER, or scale=demo, which makes its own videos"
-        )
 
 
 if __name__ == "__main__":

@@ -312,7 +312,9 @@ def test_batches_that_do_not_divide_are_refused_before_anything_is_queued() -> N
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    sizes=st.dictionaries(st.sampled_from(["root", "mid", "leaf", "leaf-b", "last", "all"]), st.integers(1, 3), max_size=3),
+    sizes=st.dictionaries(
+        st.sampled_from(["root", "mid", "leaf", "leaf-b", "last", "all"]), st.integers(1, 3), max_size=3
+    ),
 )
 def test_every_lane_has_its_values_and_equal_stages_are_one(tmp_path: Path, sizes: dict[str, int]) -> None:
     words = [f"grid.{scope}.steps=[{','.join(str(10 * n + i) for i in range(size))}]"

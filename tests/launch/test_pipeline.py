@@ -1,0 +1,136 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch.pipeline import main
+from launch.planner import CHECKOUT
+
+ENTRY = str(CHECKOUT / "launch" / "pipeline.py")
+
+# Every line of the documentation that plans, as it is typed.
+LINES = [
+    ["sweep=vicc_cross"],
+    ["sweep=vicc_cross", "scale=smoke"],
+    ["sweep=vicc_cross", "scale=demo"],
+    ["sweep=vicc_single"],
+    ["sweep=vicc_cross", "executor=debug", "only=cross1-rgb"],
+    [
+        *("sweep=vicc_cross", "cluster=a100", "grid.linear.optim.base_lr=[0.1,0.3]", "grid.all.seed=[0,1,2]"),
+        "stages.linear.optim.weight_decay=1e-4",
+    ],
+    ["sweep=vicc_cross", "from=cross1-rgb"],
+    ["sweep=vicc_cross", "until=cross1-rgb"],
+    ["sweep=vicc_cross", "only=[single-rgb,linear-rgb]"],
+    ["sweep=vicc_cross", "force=retrieval-rgb"],
+    ["sweep=vicc_cross", "grid.linear.optim.base_lr=[0.1,0.3]", "only=linear-rgb.1"],
+    ["sweep=vicc_cross", "grid.all.backbone=[s3d,tiny]"],
+    ["sweep=vicc_cross", "stages.cross2-rgb.epochs=50", "stages.cross-flow.epochs=60"],
+    ["sweep=vicc_cross", "data=/data/videos"],
+    ["sweep=vicc_cross", "stages.all.data.dataset.path=/data/ucf101"],
+]
+
+
+def run(words: list[str], cwd: Path, root: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The line as a person types it: no install, no PYTHONPATH, no help from the working directory."""
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "SLURM_JOB_ID")}
+    return subprocess.run(
+        [sys.executable, ENTRY, *words],
+        cwd=cwd,
+        env={**clean, "VSSL_ROOT": str(root), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("words", LINES, ids=" ".join)
+def test_every_documented_line_plans(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("VSSL_ROOT", str(tmp_path / "root"))
+    assert main([*words, "action=plan"]) == 0
+    assert "critical path" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("cwd", ["/", str(CHECKOUT), str(CHECKOUT / "launch")])
+def test_a_line_works_from_any_folder_without_an_install(cwd: str, tmp_path: Path) -> None:
+    done = run(["sweep=vicc_cross", "action=plan"], Path(cwd), tmp_path / "root")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "cross2-flow" in done.stdout
+    assert "19 jobs in 19 arrays" in done.stdout
+
+
+def test_a_plan_writes_nothing_at_all(tmp_path: Path) -> None:
+    cwd = tmp_path / "here"
+    cwd.mkdir()
+    done = run(["sweep=vicc_cross", "action=plan", "scale=smoke"], cwd, tmp_path / "root", HOME=str(cwd))
+    assert done.returncode == 0
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["here"]
+
+
+def test_a_plan_leaves_the_heavy_packages_unloaded(tmp_path: Path) -> None:
+    program = (
+        f"import sys; sys.path.insert(0, {str(CHECKOUT)!r}); from launch.pipeline import main\n"
+        "assert main(['sweep=vicc_cross', 'action=plan', 'root=root']) == 0\n"
+        "heavy = {'torch', 'torchvision', 'mlflow', 'pandas', 'av', 'numpy', 'submitit', 'cv2', 'sklearn'}\n"
+        "print('loaded:', sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sweep=vicc_cros"], "did you mean `vicc_cross`"),
+        (["sweep=vicc_cross", "scale=smok"], "did you mean `smoke`"),
+        (["sweep=vicc_cross", "cluster=a10"], "did you mean `a100`"),
+        (["sweep=vicc_cross", "action=preflight"], "accepted: submit, plan"),
+        (["sweep=vicc_cross", "executor=slum"], "accepted: auto, local, debug"),
+        (["sweep=vicc_cross", "grid.linear.optim.base_lr=0.1,0.3"], "'grid.linear.optim.base_lr=[0.1,0.3]'"),
+        (["sweep=vicc_cross", "grid.linear.optim.base_lrr=[1]"], "did you mean `optim.base_lr`"),
+        (["sweep=vicc_cross", "only=liner"], "did you mean `linear`"),
+        (["sweep=vicc_cross", "store.read=[/nowhere]"], "no folder /nowhere"),
+        (["sweep=vicc_cross", "executor=local"], "dataset ucf101 has no path on this machine"),
+    ],
+)
+def test_bad_input_ends_with_code_2_a_remedy_and_nothing_written(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("VSSL_ROOT", str(tmp_path / "root"))
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inside_an_allocation_auto_asks_what_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    assert main(["sweep=vicc_cross", "scale=smoke", f"root={tmp_path / 'root'}"]) == 2
+    assert "inside allocation 77" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_slurm_is_auto_does_not_train_on_the_login_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert main(["sweep=vicc_cross", "scale=smoke", f"root={tmp_path / 'root'}"]) == 2
+    assert "executor=local" in capsys.readouterr().err
+    assert not (tmp_path / "root").exists()

@@ -1,0 +1,119 @@
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from launch.identity import identity, stage_id
+from tests.planning import IDS, SNAPSHOT, plan_of, plan_text, resolved
+from vssl.config import build, knob, semantic
+from vssl.stages import STAGES
+
+CROSS = plan_of("sweep=vicc_cross")
+
+
+def parents(name: str) -> dict[str, str]:
+    """role -> stage, of the weights that a stage reads."""
+    return {
+        role: str(ones[0].stage) for role, ones in CROSS[name].inputs.items() if role in ("main", "second", "weights")
+    }
+
+
+def test_point_15_the_second_half_of_a_cycle_reads_what_the_first_half_just_made() -> None:
+    assert parents("cross1-rgb") == {"main": "single-rgb", "second": "single-flow"}
+    assert parents("cross1-flow") == {"main": "single-flow", "second": "cross1-rgb"}
+    assert parents("cross2-rgb") == {"main": "cross1-rgb", "second": "cross1-flow"}
+    assert parents("cross2-flow") == {"main": "cross1-flow", "second": "cross2-rgb"}
+    for stream in ("rgb", "flow"):
+        assert parents(f"single-{stream}") == {}
+        assert parents(f"retrieval-{stream}") == parents(f"linear-{stream}") == {"weights": f"cross2-{stream}"}
+        assert CROSS[f"cross2-{stream}"].config["method"]["main_stream"] == stream
+        assert parents(f"untrained-linear-{stream}") == parents(f"untrained-retrieval-{stream}") == {}
+    assert CROSS["single-rgb"].parents == ()
+    assert CROSS["cross1-rgb"].template == CROSS["cross2-rgb"].template == "cross-rgb"
+
+
+def test_point_15_the_published_arguments() -> None:
+    single, cross = CROSS["single-flow"].config, CROSS["cross2-flow"].config
+    assert (single["epochs"], single["schedule_epochs"], single["global_batch_size"]) == (300, 500, 192)
+    assert (cross["epochs"], cross["schedule_epochs"], cross["global_batch_size"]) == (100, None, 96)
+    assert (single["method"]["bn_group_size"], cross["method"]["bn_group_size"]) == (48, 24)
+    assert (single["method"]["freeze_prototypes_epochs"], cross["method"]["freeze_prototypes_epochs"]) == (100, 0)
+    assert (single["method"]["queue_start_epoch"], cross["method"]["queue_start_epoch"]) == (200, 25)
+    assert (single["runtime"]["amp"], cross["runtime"]["amp"]) == ("off", "fp16")
+    for config in (single, cross):
+        assert config["optim"] == {
+            **{"name": "sgd", "base_lr": 0.6, "momentum": 0.9, "weight_decay": 1e-6},
+            "larc": {"trust": 0.001, "eps": 1e-8},
+        }
+        assert (config["schedule"]["final_lr"], config["schedule"]["warmup_epochs"]) == (0.0006, 0)
+        assert (config["method"]["num_prototypes"], config["method"]["queue_len"]) == (300, 1920)
+        assert (config["data"]["num_frames"], config["data"]["crop_size"], config["seed"]) == (32, 128, 31)
+    linear = CROSS["linear-rgb"].config
+    assert (linear["epochs"], linear["global_batch_size"], linear["schedule"]["milestones"]) == (100, 128, [60, 80])
+    assert (linear["optim"]["base_lr"], linear["optim"]["weight_decay"], linear["optim"]["larc"]) == (0.1, 0.001, None)
+
+
+def test_the_resolved_configs_are_those_of_the_snapshot() -> None:
+    """After a change that is meant: `python -m tests.planning`, and read the difference."""
+    meant = json.loads(SNAPSHOT.read_text())
+    found = json.loads(json.dumps(resolved(CROSS)))
+    assert list(found) == [stage.name for stage in CROSS]
+    assert found == meant
+
+
+@pytest.mark.parametrize("scale", ["paper", "demo", "smoke"])
+def test_every_scale_has_the_same_graph(scale: str) -> None:
+    plan = plan_of("sweep=vicc_cross", f"scale={scale}")
+    assert [(stage.name, stage.parents) for stage in plan] == [(stage.name, stage.parents) for stage in CROSS]
+
+
+@pytest.mark.parametrize("scale", ["demo", "smoke"])
+def test_small_scales_need_no_gpu_and_flip_nothing(scale: str) -> None:
+    for stage in plan_of("sweep=vicc_cross", f"scale={scale}"):
+        assert stage.resources.gpus_per_node == 0
+        assert stage.config.get("runtime", {}).get("amp", "off") == "off"
+        assert stage.config.get("augment", {}).get("flip_probability", 0) == 0
+        assert stage.config.get("test_view", {}).get("centre_crop", 0) == 0
+
+
+def test_an_older_binding_is_read_by_its_producer(tmp_path: Any) -> None:
+    from launch.planner import CHECKOUT
+
+    text = (CHECKOUT / "sweeps" / "vicc_cross.yaml").read_text()
+    for name, producer in (("early", "single-rgb"), ("middle", "cross1-rgb")):
+        text += f"  - {{name: {name}, kind: retrieval, config: [recipe=vicc_retrieval], "
+        text += f'inputs: {{weights: "rgb@{producer}"}}}}\n'
+    plan = plan_text(tmp_path, text)
+    assert plan["early"].parents == ("single-rgb",)
+    assert plan["middle"].parents == ("cross1-rgb",)
+    assert plan["retrieval-rgb"].parents == ("cross2-rgb",)
+
+
+RECORDS = json.loads(IDS.read_text())
+
+
+@pytest.mark.parametrize("name", sorted(RECORDS))
+def test_ids_never_change(name: str) -> None:
+    """A failure here means that an upgrade would retrain every network of every user: see `since` in vssl.config."""
+    record = RECORDS[name]
+    kind = STAGES[record["kind"]]
+    inputs = {role: ids if kind.roles[role].many else ids[0] for role, ids in record["inputs"].items()}
+    config = build(kind.config_class(), record["config"])
+    assert stage_id(identity(record["kind"], kind.version, semantic(config), inputs), pending=False) == record["id"]
+
+
+def test_a_field_that_is_added_later_changes_no_id() -> None:
+    record = RECORDS["linear-rgb.0"]
+    linear = STAGES["linear"].config_class()
+
+    @dataclass(frozen=True, kw_only=True)
+    class Later(linear):  # type: ignore[misc, valid-type]
+        label_smoothing: float = knob(0.0, doc="added in 0.2", since="0.2", neutral=0.0)
+
+    def of(config: Any) -> str:
+        inputs = {role: ids[0] for role, ids in record["inputs"].items()}
+        return stage_id(identity("linear", 1, semantic(config), inputs), pending=False)
+
+    assert of(build(Later, record["config"])) == record["id"]
+    assert of(build(Later, {**record["config"], "label_smoothing": 0.1})) != record["id"]
