@@ -50,18 +50,20 @@ def place_from_environment(environment: Mapping[str, str], rendezvous: Path | No
         StageError: some variables are there and others are not, or they contradict each other.
     """
     file = rendezvous or (Path(environment[_FILE]) if environment.get(_FILE) else None)
-    found = {name: environment[name] for name in _RANKS if environment.get(name)}
-    if not found and environment.get(_MARKER) == "1":
-        found = {name: environment[slurm] for name, slurm in _SLURM.items() if environment.get(slurm)}
-    if not found and not any(environment.get(name) for name in _MASTER):
+    values = {name: environment[name] for name in _RANKS + _MASTER if environment.get(name)}
+    if not values and environment.get(_MARKER) == "1":
+        values = {name: environment[slurm] for name, slurm in _SLURM.items() if environment.get(slurm)}
+        if values.get("WORLD_SIZE") == "1":
+            return Place()
+    if not values:
         return Place()
     wanted = _RANKS if file is not None else _RANKS + _MASTER
-    values = found | {name: environment[name] for name in _MASTER if environment.get(name)}
     missing = [name for name in wanted if name not in values]
     if missing:
         raise StageError(
             f"{', '.join(sorted(values))} set but not {', '.join(missing)}: a partial set of variables would start "
-            f"the wrong number of ranks; set all of {', '.join(wanted)}, or none of them for one process"
+            f"the wrong number of ranks; set all of {', '.join(wanted)} ({_FILE} may stand for the MASTER ones), "
+            "or none of them for one process"
         )
     numbers = {name: _number(name, values[name]) for name in wanted if name != "MASTER_ADDR"}
     if not 0 <= numbers["RANK"] < numbers["WORLD_SIZE"]:

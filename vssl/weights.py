@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,9 +54,11 @@ def load_weights(artifact: Artifact, *, backbone: Mapping[str, Any] | None = Non
         StageError: not a weights file, or one of another backbone.
     """
     try:
+        if not zipfile.is_zipfile(artifact.path):  # torch's reader of its older format fails in unforeseeable ways
+            raise ValueError("not a file of torch.save" if artifact.path.is_file() else "there is no such file")
         content = torch.load(artifact.path, map_location="cpu", weights_only=True)
         header, tensors = json.loads(content["header"]), content["tensors"]
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, EOFError, OSError) as error:
+    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StageError(
             f"{artifact.path} cannot be read as weights ({reason}); expected a file of a pretrain or linear stage, "

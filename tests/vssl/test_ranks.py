@@ -111,6 +111,8 @@ def test_places():
     assert place_from_environment(FULL) == Place(rank=1, local_rank=1, world_size=4, master=("n1", 29500))
     file = Path("/x/meeting.json")
     assert place_from_environment(SLURM) == Place(), "plain python inside an allocation is one process"
+    alone = {"VSSL_LAUNCHED": "1", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0"}
+    assert place_from_environment(alone) == Place()
     launched = SLURM | {"VSSL_LAUNCHED": "1", "VSSL_RENDEZVOUS": str(file)}
     assert place_from_environment(launched) == Place(rank=3, local_rank=1, world_size=4, rendezvous=file)
     ours = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "VSSL_RENDEZVOUS": str(file)}

@@ -1,0 +1,198 @@
+"""Pretraining's hand-over, retrieval, the linear probe and fusion, run as stages on tiny videos."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from tests.tiny_stages import BACKBONE, Stage, clips, make_stages, runtime, weights_of
+from vssl.artifacts import Artifact, digest, read_json
+from vssl.backbones.backbone_config import TinyConfig
+from vssl.config import build
+from vssl.run import StageError, Stopped
+from vssl.stages import fusion, linear, retrieval
+from vssl.stages.fusion_config import FusionConfig
+from vssl.stages.retrieval_config import RetrievalConfig
+from vssl.weights import load_weights
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stages")
+
+
+@pytest.fixture(scope="module")
+def stages(root: Path) -> dict[str, Stage]:
+    return make_stages(root)
+
+
+def searching(stages: dict[str, Stage], root: Path, modality: str, **changes: Any) -> Stage:
+    """Retrieval with the single-stream weights of a modality."""
+    config = build(
+        RetrievalConfig,
+        {"backbone": BACKBONE, "data": clips(modality), "test_view": {"centre_crop": 0}, "runtime": runtime()}
+        | changes,
+    )
+    parent = replace(stages["single"], name=f"pretrain-{modality}")
+    inputs = {role: stages["single"].inputs[role] for role in ("dataset", "motion")}
+    return Stage(retrieval.run, config, inputs | {"weights": weights_of(root, parent)}, f"retrieval-{modality}")
+
+
+def made(root: Path, stage: Stage, name: str, kind: str) -> tuple[Artifact, ...]:
+    path = root / stage.name / "artifacts" / name
+    return (Artifact(type=kind, path=path, digest=digest(path)[0], origin=stage.name),)
+
+
+def without_weights(stage: Stage) -> Stage:
+    return replace(stage, inputs={role: ones for role, ones in stage.inputs.items() if role != "weights"})
+
+
+def test_weights_say_what_they_belong_to(stages, root):
+    (artifact,) = weights_of(root, stages["single"])
+    weights = load_weights(artifact)
+    assert weights.header == {
+        "kind": "pretrain", "method": "vicc", "modality": "rgb", "stage": "pretrain-rgb", "backbone": BACKBONE,
+    }  # fmt: skip
+    assert {name.split(".")[0] for name in weights.tensors} == {"backbone", "projector", "prototypes"}
+
+
+def test_pretraining_figures(stages, tmp_path):
+    figures = stages["cross"].execute(tmp_path)
+    assert figures["videos"] == 6
+    assert figures["replaced_videos"] == figures["dropped_short"] == 0
+    assert 0 <= figures["assignment_entropy_last"] <= 1
+    assert {"loss_first", "loss_last", "score_entropy_last"} <= set(figures)
+    plots = tmp_path / "pretrain-cross" / "artifacts" / "plots"
+    assert sorted(path.name for path in plots.iterdir()) == ["assignments.png", "loss.png"]
+
+
+def test_point_04_cross_stream_starts_from_both_streams_and_keeps_the_second(stages, root, tmp_path):
+    stages["cross"].execute(tmp_path)
+    state = torch.load(tmp_path / "pretrain-cross" / "checkpoints" / "6.pt", weights_only=True)["method"]
+    second = load_weights(stages["cross"].inputs["second"][0]).tensors
+    main = load_weights(stages["cross"].inputs["main"][0]).tensors
+    for name, tensor in second.items():
+        if not name.startswith("prototypes."):
+            assert torch.equal(state[f"encoders.1.{name}"], tensor), "frozen, buffers included"
+    assert not torch.equal(state["encoders.0.backbone.features.0.weight"], main["backbone.features.0.weight"])
+
+
+def test_streams_that_are_swapped_or_missing_are_refused(stages, tmp_path):
+    cross = stages["cross"]
+    swapped = cross.inputs | {"main": cross.inputs["second"], "second": cross.inputs["main"]}
+    with pytest.raises(StageError, match="were trained on flow, this stage reads rgb"):
+        replace(cross, inputs=swapped).execute(tmp_path / "a")
+    alone = {role: ones for role, ones in cross.inputs.items() if role != "second"}
+    with pytest.raises(StageError, match="role `second`"):
+        replace(cross, inputs=alone).execute(tmp_path / "b")
+
+
+def test_weights_of_another_method_shape_are_refused(stages, tmp_path):
+    config = stages["cross"].config
+    other = replace(stages["cross"], config=replace(config, method=replace(config.method, num_prototypes=5)))
+    with pytest.raises(StageError, match="do not fit method"):
+        other.execute(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["retrieval", "linear"])
+def test_a_backbone_that_did_not_make_the_weights_is_refused_by_name(kind, stages, root, tmp_path):
+    stage = searching(stages, root, "rgb") if kind == "retrieval" else stages["linear"]
+    wider = replace(stage, config=replace(stage.config, backbone=TinyConfig(width=8)))
+    with pytest.raises(StageError, match=r"'width': 4.*'width': 8"):
+        wider.execute(tmp_path)
+
+
+def test_a_file_that_holds_no_weights_is_refused(tmp_path):
+    path = tmp_path / "x.pt"
+    for content in (b"", b"text", None):
+        if content is None:
+            torch.save({"other": torch.zeros(1)}, path)
+        else:
+            path.write_bytes(content)
+        with pytest.raises(StageError, match="cannot be read as weights"):
+            load_weights(Artifact(type="weights", path=path, digest="", origin="file:x.pt"))
+
+
+def test_retrieval_of_trained_and_untrained_networks(stages, root, tmp_path, capsys):
+    stage = searching(stages, root, "rgb")
+    metrics = stage.execute(tmp_path / "trained")
+    assert metrics["chance_recall_at_1"] == 0.5
+    assert (metrics["gallery_videos"], metrics["query_videos"]) == (6, 2)
+    assert metrics["recall_at_1"] <= metrics["recall_at_5"] <= metrics["recall_at_50"] == 1.0
+    assert read_json(tmp_path / "trained" / stage.name / "artifacts" / "metrics") == metrics
+    capsys.readouterr()
+    without_weights(stage).execute(tmp_path / "untrained")
+    assert "untrained network" in capsys.readouterr().out
+    tables = [
+        pd.read_parquet(tmp_path / which / stage.name / "artifacts" / "features" / "query.parquet")
+        for which in ("trained", "untrained")
+    ]
+    assert tables[0]["video_id"].tolist() == tables[1]["video_id"].tolist()
+    assert any((a != b).any() for a, b in zip(tables[0]["feature"], tables[1]["feature"]))
+
+
+def test_the_batch_size_of_an_evaluation_changes_nothing(stages, root, tmp_path):
+    features = []
+    for size in (1, 32):
+        searching(stages, root, "flow", batch_size=size).execute(tmp_path / str(size))
+        table = pd.read_parquet(tmp_path / str(size) / "retrieval-flow" / "artifacts" / "features" / "gallery.parquet")
+        features.append(torch.tensor(np.array(table["feature"].tolist())))
+    torch.testing.assert_close(*features)
+
+
+def test_an_evaluation_can_be_stopped_and_started_again(stages, root, tmp_path):
+    stage = searching(stages, root, "rgb", batch_size=2)
+    with pytest.raises(Stopped):
+        stage.execute(tmp_path, stop_requested=lambda: True)
+    assert stage.execute(tmp_path)["query_videos"] == 2
+
+
+def test_point_14_linear_probe_only_trains_the_head(stages, tmp_path):
+    metrics = stages["linear"].execute(tmp_path)
+    before = load_weights(stages["linear"].inputs["weights"][0]).part("backbone")
+    after = load_weights(made(tmp_path, stages["linear"], "weights", "weights")[0])
+    assert set(after.part("backbone")) == set(before)
+    for name, tensor in after.part("backbone").items():
+        assert torch.equal(tensor, before[name]), f"{name} has changed"
+    head = after.part("head")
+    assert head["norm.running_mean"].abs().sum() > 0, "the batch normalisation of the head is trained"
+    assert head["norm.num_batches_tracked"] == 6
+    assert {"top1", "top5", "chance_top1", "train_loss_last"} <= set(metrics)
+    assert metrics["chance_top1"] == 0.5
+
+
+def test_predictions_are_probabilities_of_every_test_video(stages, tmp_path):
+    metrics = stages["linear"].execute(tmp_path)
+    table = pd.read_parquet(tmp_path / "linear-rgb" / "artifacts" / "predictions" / "predictions.parquet")
+    probabilities = torch.tensor(np.array(table["probabilities"].tolist()))
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2))
+    hits = probabilities.argmax(dim=1) == torch.tensor(table["label"].tolist())
+    assert metrics["top1"] == hits.double().mean().item()
+
+
+def test_fusion_of_features_and_of_predictions(stages, root, tmp_path):
+    rgb, flow = (searching(stages, root, modality) for modality in ("rgb", "flow"))
+    for stage in (rgb, flow, stages["linear"]):
+        stage.execute(tmp_path)
+    features = {
+        "rgb": made(tmp_path, rgb, "features", "features"), "flow": made(tmp_path, flow, "features", "features"),
+    }  # fmt: skip
+    fused = Stage(fusion.run, FusionConfig(ks=(1, 5)), features, "fusion").execute(tmp_path)
+    assert set(fused) == {"recall_at_1", "recall_at_5", "chance_recall_at_1", "videos"}
+    predictions = made(tmp_path, stages["linear"], "predictions", "predictions")
+    twice = Stage(fusion.run, FusionConfig(), {"rgb": predictions, "flow": predictions}, "fused").execute(tmp_path)
+    assert twice["top1"] == read_json(tmp_path / "linear-rgb" / "artifacts" / "metrics")["top1"]
+    with pytest.raises(StageError, match="rgb is features and flow is predictions"):
+        Stage(fusion.run, FusionConfig(), {**features, "flow": predictions}, "mixed").execute(tmp_path)
+
+
+def test_the_probes_backbone_stays_in_evaluation_mode():
+    backbone = torch.nn.Sequential(torch.nn.BatchNorm3d(3))
+    backbone.num_features = 3
+    probe = linear.LinearProbe(backbone, 2).train()
+    assert not backbone.training
+    assert probe.head.training
