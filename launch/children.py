@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from launch.exit_codes import TRY_AGAIN
 from launch.machine import Share
 from launch.provenance import CHECKOUT
 from vssl.artifacts import StageFolder
 
 # What another launcher may have left in the environment: our ranks must not take themselves for parts of its job.
 _FOREIGN = ("SLURM_", "TORCHELASTIC_", "MASTER_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "VSSL_")
-RANK_GRACE_S = 10.0  # from the end of one rank to the end of the others
+RANK_GRACE_S = 10.0  # from the failure of one rank to the end of the others
+SAVE_GRACE_S = 600.0  # the same where a rank has stopped by request, and another may still be saving
 
 
 class Children:
@@ -44,7 +46,7 @@ class Children:
             if self._first_end_s is None:
                 self._first_end_s = now
                 self.terminate()
-            elif now - self._first_end_s > RANK_GRACE_S and 75 not in ended:
+            elif now - self._first_end_s > (SAVE_GRACE_S if TRY_AGAIN in ended else RANK_GRACE_S):
                 self.kill()
         return None
 

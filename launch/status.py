@@ -92,19 +92,18 @@ def _own_state(folder: StageFolder, now_s: float) -> tuple[State, str]:
         return "waiting", ""
     if is_live(last, folder, now_s):
         return "running", ""
-    if last.get("outcome") == "saved":
+    error = last.get("error") or rank_error(folder, last["token"])
+    if last.get("outcome") == "saved" and not error:
         return "saved", "stopped by a signal; goes on from its checkpoint"
-    if last.get("outcome") == "failed":
-        return "failed", last["error"]
-    return "failed", _last_words(folder, last["token"])
+    return "failed", error or "its process died without a word (killed, out of memory, power cut?)"
 
 
-def _last_words(folder: StageFolder, token: int) -> str:
-    """Why an attempt that recorded no end came to one: perhaps another rank left a traceback."""
+def rank_error(folder: StageFolder, token: int) -> str:
+    """What a rank of an attempt raised, if one did: rank 0 may have known nothing of it."""
     for path in sorted(folder.logs.glob(f"{token}-rank*.traceback")):
         lines = path.read_text().strip().splitlines()
         return f"{path.stem.partition('-')[2]}: {lines[-1] if lines else 'failed'}"
-    return "its process died without a word (killed, out of memory, power cut?)"
+    return ""
 
 
 def _blocking(stage: PlannedStage, above: Mapping[str, StageStatus]) -> list[str]:

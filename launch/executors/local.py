@@ -23,6 +23,7 @@ from launch.plan import Plan
 from launch.provenance import code_digest
 from launch.pushing import Pusher
 from launch.report import print_report
+from launch.status import rank_error
 from launch.store import Finished, Store, input_digests, recorded_digests
 from vssl.artifacts import read_json
 from vssl.config import ConfigError, nearest
@@ -121,6 +122,7 @@ class Queue:
         self._batch: Path | None = None
         self._children: dict[str, Children] = {}
         self._stops = 0
+        self._told_to_stop: set[str] = set()
         self._looked_elsewhere_s = 0.0
 
     def run(self, pusher: Pusher | None = None) -> int:
@@ -130,14 +132,18 @@ class Queue:
                 self._advance()
                 for name in [name for name in self._children if self._poll(name)]:
                     del self._children[name]
+                self._pass_on_stop()
                 if self._stops and not self._children:
-                    return self._say_stopped()
+                    break
                 if not self._children and not self._in_states("elsewhere", "queued") and not self._ready():
                     break
                 if pusher is not None and self._children:
                     pusher.start()
                 self.view.refresh({name: children.folder for name, children in self._children.items()})
                 time.sleep(TICK_S)
+        if self._stops and self._in_states("saved", "waiting", "queued", "elsewhere"):
+            self.view.say("stopped; the same line goes on from here (without force=, where it was given)")
+            return TRY_AGAIN
         if self._in_states("failed"):
             return FAILED
         return TRY_AGAIN if self._in_states("saved", "waiting") else DONE
@@ -240,24 +246,15 @@ class Queue:
         if found is not None:
             self.finished[name] = found
             self._set(name, "done", f"done in {duration(found.record['wall_s'])}")
-        elif attempt is not None and attempt.get("outcome") == "saved":
+        elif attempt is not None and attempt.get("outcome") == "saved" and set(codes) <= {DONE, TRY_AGAIN}:
             self._set(name, "saved", "stopped and saved")
         elif self._stops and not (attempt is not None and attempt.get("outcome") == "failed"):
             self._set(name, "saved", "stopped; what it saved last is kept")
         elif attempt is None and TRY_AGAIN in codes:
             self._set(name, "elsewhere", "was claimed by another queue; waiting")
         else:
-            self._fail(name, self._reason(codes, attempt, children))
+            self._fail(name, _reason(codes, attempt, children))
         return True
-
-    def _reason(self, codes: list[int], attempt: Mapping[str, Any] | None, children: Children) -> str:
-        if attempt is not None and attempt.get("error"):
-            return str(attempt["error"])
-        killed = [-code for code in codes if code < 0]
-        said = last_line(children.log)
-        if killed and all(code <= 0 for code in codes):
-            return f"killed by {signal.Signals(killed[0]).name} (memory?); last line: {said or 'none'}"
-        return said or f"exit code {max(codes)} without a word; see {children.log}"
 
     def _fail(self, name: str, reason: str) -> None:
         self._set(name, "failed", f"failed: {reason}")
@@ -277,11 +274,6 @@ class Queue:
 
         def on_signal(number: int, frame: FrameType | None) -> None:
             self._stops += 1
-            for children in self._children.values():
-                if self._stops == 1:
-                    children.terminate()
-                else:
-                    children.kill()
             if self._stops == 1:
                 signal.alarm(int(STOP_WAIT_S))
 
@@ -294,6 +286,24 @@ class Queue:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _say_stopped(self) -> int:
-        self.view.say("stopped; the same line goes on from here (without force=, where it was given)")
-        return FAILED if self._in_states("failed") and not self._in_states("saved", "waiting", "queued") else TRY_AGAIN
+    def _pass_on_stop(self) -> None:
+        """Done by the loop, so that no stage slips through that is just being started."""
+        for name, children in self._children.items():
+            if self._stops > 1:
+                children.kill()
+            elif self._stops and name not in self._told_to_stop:
+                self._told_to_stop.add(name)
+                children.terminate()
+
+
+def _reason(codes: list[int], attempt: Mapping[str, Any] | None, children: Children) -> str:
+    """Why a stage failed: what its attempt recorded, what another rank left, or how its processes ended."""
+    if attempt is not None and attempt.get("error"):
+        return str(attempt["error"])
+    if attempt is not None and (said := rank_error(children.folder, attempt["token"])):
+        return said
+    for rank, code in enumerate(codes):
+        if code < 0:
+            said = last_line(children.log)
+            return f"rank {rank} was killed by {signal.Signals(-code).name} (memory?); last line: {said or 'none'}"
+    return last_line(children.log) or f"exit code {max(codes)} without a word; see {children.log}"

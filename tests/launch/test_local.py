@@ -1,3 +1,5 @@
+import dataclasses
+import errno
 import os
 import signal
 import subprocess
@@ -167,9 +169,11 @@ def test_a_rank_that_dies_takes_the_others_with_it(store, start, stage, make_pla
     others = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if _parent(path) == queue.pid]
     victim = next(pid for pid in others if pid != rank0)
     os.kill(victim, signal.SIGKILL)
-    assert queue.wait(10) != 0
+    out, _ = queue.communicate(timeout=15)
+    assert queue.returncode == 1
+    assert "pair: failed: rank 1 was killed by SIGKILL" in out
     assert not Path(f"/proc/{rank0}").exists()
-    assert newest(folder)["outcome"] == "saved"
+    assert newest(folder)["outcome"] == "saved", "rank 0 was asked to stop, and could save"
 
 
 def _parent(path):
@@ -205,7 +209,7 @@ def test_a_killed_stage_fails_and_the_same_line_completes_it(store, start, stage
     os.kill(newest(folder)["process"]["pid"], signal.SIGKILL)
     out, _ = queue.communicate(timeout=15)
     assert queue.returncode == 1
-    assert "slow: failed: killed by SIGKILL" in out
+    assert "slow: failed: rank 0 was killed by SIGKILL" in out
     assert store.stage(plan["other"].folder).done.exists()
     again = start(plan)
     out, _ = again.communicate(timeout=20)
@@ -258,3 +262,20 @@ def test_gpus_limit_what_asks_for_them_and_a_machine_without_takes_one_rank():
     assert machine.take(Resources(gpus_per_node=1)).gpus == ("0",)
     laptop = Machine(2).take(big)
     assert (laptop.ranks, laptop.cores, laptop.gpus) == (1, 2, ())
+
+
+def test_a_full_disk_is_bad_input_before_anything_runs(store, run, chain, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device", str(store.root))
+
+    monkeypatch.setattr("vssl.artifacts.os.fsync", full)
+    with pytest.raises(ConfigError, match="no space left under"):
+        run(chain)
+    assert [path for path in store.root.rglob("*") if path.is_file()] == []
+
+
+def test_an_unprepared_dataset_is_bad_input(store, run, stage, make_plan):
+    pending = dataclasses.replace(stage("first"), stage_id="pending-1")
+    with pytest.raises(ConfigError, match="waits for a dataset that is not prepared"):
+        run(make_plan(pending))
+    assert not store.root.exists()
