@@ -15,6 +15,7 @@ from typing import cast
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 Frames = NDArray[np.uint8]  # (T, H, W, 3) RGB
@@ -229,6 +230,7 @@ def _read_seeking(path: Path, wanted: Sequence[int]) -> dict[int, Frames]:
         return {}
     index_of = {int(stamp): index for index, stamp in enumerate(table.stamps)}
     found: dict[int, Frames] = {}
+    converter = VideoReformatter()  # keeps its tables from frame to frame
     with _opened(path) as (container, stream):
         for run in _runs(wanted, table):
             key = int(np.searchsorted(table.keys, run[0], side="right")) - 1
@@ -239,7 +241,7 @@ def _read_seeking(path: Path, wanted: Sequence[int]) -> dict[int, Frames]:
                 if index is None:
                     return {}
                 if index in missing:
-                    found[index] = _pixels(frame)
+                    found[index] = _pixels(frame, converter)
                     missing.remove(index)
                     if not missing:
                         break
@@ -263,10 +265,11 @@ def _runs(wanted: Sequence[int], table: _FrameTable) -> Iterator[list[int]]:
 def _read_counting(path: Path, wanted: Sequence[int]) -> dict[int, Frames]:
     missing = set(wanted)
     found: dict[int, Frames] = {}
+    converter = VideoReformatter()  # keeps its tables from frame to frame
     with _opened(path) as (container, stream):
         for index, frame in enumerate(container.decode(stream)):
             if index in missing:
-                found[index] = _pixels(frame)
+                found[index] = _pixels(frame, converter)
                 missing.remove(index)
                 if not missing:
                     break
@@ -283,8 +286,8 @@ def _seeks_right(path: Path, table: _FrameTable) -> bool:
     return all(index in sought and np.array_equal(sought[index], counted[index]) for index in wanted)
 
 
-def _pixels(frame: av.VideoFrame) -> Frames:
-    return cast(Frames, frame.to_ndarray(format="rgb24"))
+def _pixels(frame: av.VideoFrame, converter: VideoReformatter) -> Frames:
+    return cast(Frames, converter.reformat(frame, format="rgb24", threads=1).to_ndarray())
 
 
 def _extent(stamps: Sequence[int | None], base: Fraction | None, fps: float) -> tuple[float, float]:
