@@ -26,7 +26,15 @@ class ConfigError(ValueError):
 
 
 def knob(
-    default: Any = MISSING, *, doc: str, semantic: bool = True, since: str | None = None, neutral: Any = _MISSING
+    default: Any = MISSING,
+    *,
+    doc: str,
+    semantic: bool = True,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    since: str | None = None,
+    neutral: Any = _MISSING,
 ) -> Any:
     """A config field with its documentation.
 
@@ -34,10 +42,11 @@ def knob(
         default: the one place where the default is written; leave out for a field that must be given.
         doc: meaning and unit.
         semantic: whether the value can change the result of a stage; if not, it stays out of the stage id.
+        at_least, above, at_most: what a number, or each number of a list, is held to.
         since: version that added the field after its kind was first released.
         neutral: the value that behaves like the time before the field existed; there the field stays out of the id.
     """
-    metadata = {"doc": doc, "semantic": semantic}
+    metadata = {"doc": doc, "semantic": semantic, "bounds": (at_least, above, at_most)}
     if (since is None) != (neutral is _MISSING):
         raise TypeError("a later field needs both `since` and `neutral`, so that old stage ids stay as they are")
     if since is not None:
@@ -72,7 +81,7 @@ def build(config_class: type[T], mapping: Mapping[str, Any], path: str = "") -> 
     for name, (field, annotation) in fields.items():
         where = f"{path}.{name}" if path else name
         if name in mapping:
-            values[name] = _convert(annotation, mapping[name], where)
+            values[name] = _bounded(field, _convert(annotation, mapping[name], where), where)
         elif field.default is MISSING and field.default_factory is MISSING:
             raise ConfigError(f"`{where}` is missing: {field.metadata.get('doc', 'it has no default')}")
     try:
@@ -112,11 +121,13 @@ def changed(config: T, patch: Mapping[str, Any], path: str = "") -> T:
     values: dict[str, Any] = {}
     for key, value in patch.items():
         where = f"{path}.{key}" if path else key
-        annotation, old = fields[key][1], getattr(config, key)
+        (field, annotation), old = fields[key], getattr(config, key)
         merges = isinstance(value, Mapping) and dataclasses.is_dataclass(old)
         if merges and len(_config_classes(annotation)) > 1:
             merges = value.get("name", old.name) == old.name
-        values[key] = changed(old, value, where) if merges else _convert(annotation, value, where)
+        values[key] = (
+            changed(old, value, where) if merges else _bounded(field, _convert(annotation, value, where), where)
+        )
     try:
         return dataclasses.replace(config, **values)  # type: ignore[type-var]
     except ValueError as error:
@@ -261,6 +272,21 @@ def _convert_plain(annotation: Any, value: Any, where: str) -> Any:
         raise ConfigError(f"`{where}` is {value!r} ({type(value).__name__}); expected {annotation.__name__}")
     if annotation is float and not math.isfinite(value):
         raise ConfigError(f"`{where}` is {value!r}; expected a finite number")
+    return value
+
+
+def _bounded(field: dataclasses.Field[Any], value: Any, where: str) -> Any:
+    """The value, if it is within the bounds of its knob."""
+    at_least, above, at_most = field.metadata.get("bounds", (None, None, None))
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, int | float) and not (
+            (at_least is None or number >= at_least)
+            and (above is None or number > above)
+            and (at_most is None or number <= at_most)
+        ):
+            limits = (("at least", at_least), ("more than", above), ("at most", at_most))
+            expected = " and ".join(f"{words} {limit:g}" for words, limit in limits if limit is not None)
+            raise ConfigError(f"`{where}` is {value!r}; expected {expected}")
     return value
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from vssl.artifacts import StageFolder
 
-
 _BEAT_EVERY_S = 1.0
 
 

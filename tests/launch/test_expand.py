@@ -306,7 +306,7 @@ def test_a_sweep_that_cannot_work_is_refused_with_the_place_and_the_remedy(
 
 
 def test_batches_that_do_not_divide_are_refused_before_anything_is_queued() -> None:
-    with pytest.raises(ConfigError, match=r"single-rgb.*global_batch_size is 100, not a multiple of 48; take 96"):
+    with pytest.raises(ConfigError, match=r"single-rgb.*batch_size is 100, not .* of .*48.*to 96 or 144"):
         plan_of("sweep=vicc_single", "stages.single.global_batch_size=100", "stages.single.method.queue_len=1900")
 
 

@@ -182,3 +182,33 @@ def test_nested_configs_can_be_remembered_by_the_caller() -> None:
 def test_the_nearest_word_is_offered_only_when_near() -> None:
     assert nearest("lineer", ["linear", "fusion"]) == " (did you mean `linear`?)"
     assert nearest("qqq", ["linear", "fusion"]) == ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounded:
+    share: float = knob(0.5, doc="share", at_least=0, at_most=1)
+    rate: float | None = knob(None, doc="rate", above=0)
+    sizes: tuple[int, ...] = knob((1,), doc="sizes", at_least=1)
+
+
+def test_bounds_hold_for_numbers_and_for_each_of_a_list() -> None:
+    fitting = {"share": 1, "rate": 0.1, "sizes": [1, 9]}
+    config = build(Bounded, fitting)
+    assert changed(build(Bounded, {}), fitting) == config
+    assert build(Bounded, {"rate": None}).rate is None
+
+
+@pytest.mark.parametrize(
+    ("patch", "message"),
+    [
+        ({"share": 1.5}, "`share` is 1.5; expected at least 0 and at most 1"),
+        ({"share": -0.1}, "`share` is -0.1; expected at least 0 and at most 1"),
+        ({"rate": 0}, "`rate` is 0.0; expected more than 0"),
+        ({"sizes": [3, 0]}, r"`sizes` is \(3, 0\); expected at least 1"),
+    ],
+)
+def test_a_number_out_of_bounds_is_refused_however_it_comes(patch: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(Bounded, patch)
+    with pytest.raises(ConfigError, match=message):
+        changed(build(Bounded, {}), patch)

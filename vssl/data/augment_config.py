@@ -9,27 +9,43 @@ from vssl.config import knob
 class TwoViewAugmentConfig:
     """ViCC's pretraining views: one draw per clip, shared by RGB and flow."""
 
-    crop_area_min: float = knob(0.2, doc="smallest area of the random sized crop, share of the frame")
-    flip_probability: float = knob(0.5, doc="horizontal flip; 0 where left and right are classes")
-    jitter_probability: float = knob(0.8, doc="colour jitter of a strong view")
-    jitter: tuple[float, float, float, float] = knob((0.4, 0.4, 0.4, 0.1), doc="brightness, contrast, saturation, hue")
-    grey_probability: float = knob(0.2, doc="one colour channel for all three, drawn per frame")
-    blur_probability: float = knob(0.5, doc="Gaussian blur of a strong view, radius 0.1 to 2 pixels")
-    two_clip_probability: float = knob(
-        0.5, doc="two clips of the video as views; else one clip twice, one of them strong"
+    crop_area_min: float = knob(
+        0.2, doc="smallest area of the random sized crop, share of the frame", at_least=0, at_most=1
     )
-    strong_probability: float = knob(0.3, doc="that a view of a two-clip sample is strong")
+    flip_probability: float = knob(
+        0.5, doc="horizontal flip; 0 where left and right are classes", at_least=0, at_most=1
+    )
+    jitter_probability: float = knob(0.8, doc="colour jitter of a strong view", at_least=0, at_most=1)
+    jitter: tuple[float, float, float, float] = knob(
+        (0.4, 0.4, 0.4, 0.1), doc="brightness, contrast, saturation, hue", at_least=0
+    )
+    grey_probability: float = knob(0.2, doc="one colour channel for all three, drawn per frame", at_least=0, at_most=1)
+    blur_probability: float = knob(
+        0.5, doc="Gaussian blur of a strong view, radius 0.1 to 2 pixels", at_least=0, at_most=1
+    )
+    two_clip_probability: float = knob(
+        0.5, doc="two clips of the video as views; else one clip twice, one of them strong", at_least=0, at_most=1
+    )
+    strong_probability: float = knob(0.3, doc="that a view of a two-clip sample is strong", at_least=0, at_most=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyAugmentConfig:
     """Training views of a linear probe or a fine-tuning."""
 
-    resize_crop: int = knob(224, doc="side of the random sized crop before it is resized to crop_size, pixels; 0: none")
-    crop_area_min: float = knob(0.2, doc="smallest area of the random sized crop, share of the frame")
-    flip_probability: float = knob(0.5, doc="horizontal flip; 0 where left and right are classes")
-    jitter_probability: float = knob(0.3, doc="colour jitter")
-    jitter: tuple[float, float, float, float] = knob((0.4, 0.4, 0.4, 0.1), doc="brightness, contrast, saturation, hue")
+    resize_crop: int = knob(
+        224, doc="side of the random sized crop before it is resized to crop_size, pixels; 0: none", at_least=0
+    )
+    crop_area_min: float = knob(
+        0.2, doc="smallest area of the random sized crop, share of the frame", at_least=0, at_most=1
+    )
+    flip_probability: float = knob(
+        0.5, doc="horizontal flip; 0 where left and right are classes", at_least=0, at_most=1
+    )
+    jitter_probability: float = knob(0.3, doc="colour jitter", at_least=0, at_most=1)
+    jitter: tuple[float, float, float, float] = knob(
+        (0.4, 0.4, 0.4, 0.1), doc="brightness, contrast, saturation, hue", at_least=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,5 +54,7 @@ class TestViewConfig:
 
     __test__ = False  # not a test case
 
-    centre_crop: int = knob(224, doc="side of the centre crop on the native frame, pixels; 0: the short side")
+    centre_crop: int = knob(
+        224, doc="side of the centre crop on the native frame, pixels; 0: the short side", at_least=0
+    )
     compat_jitter: bool = knob(False, doc="ViCC's public code jitters colours at test time too, p 0.3 per video")

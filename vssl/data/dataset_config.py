@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vssl.artifacts import canonical_json, sha256_text
-from vssl.config import ConfigError, knob, to_mapping
+from vssl.config import knob, to_mapping
 
 Modality = Literal["rgb", "flow", "both"]
 
@@ -13,21 +13,21 @@ Modality = Literal["rgb", "flow", "both"]
 class GeneratedConfig:
     """A labelled set of real encoded video files, made on this machine: classes differ by motion, share appearance."""
 
-    videos_per_class_train: int = knob(20, doc="videos per class in the train split")
-    videos_per_class_test: int = knob(8, doc="videos per class in the test split")
-    classes: int = knob(6, doc="number of motion classes, at most 8")
-    size: int = knob(64, doc="short side of most videos, pixels")
-    frames: int = knob(32, doc="frames of most videos")
-    shots: int = knob(2, doc="shots per video; each has its own textures and camera, all show the same action")
+    videos_per_class_train: int = knob(20, doc="videos per class in the train split", at_least=1)
+    videos_per_class_test: int = knob(8, doc="videos per class in the test split", at_least=1)
+    classes: int = knob(6, doc="number of motion classes", at_least=2, at_most=8)
+    size: int = knob(64, doc="short side of most videos, pixels", at_least=32)
+    frames: int = knob(32, doc="frames of most videos, at least 8 a shot")
+    shots: int = knob(
+        2, doc="shots per video; each has its own textures and camera, all show the same action", at_least=1
+    )
     seed: int = knob(0, doc="of textures, paths and odd sizes")
 
     def __post_init__(self) -> None:
-        if not 2 <= self.classes <= 8:
-            raise ConfigError(f"classes is {self.classes}; expected 2 to 8")
-        if self.size < 32 or self.frames < 8 * self.shots or self.shots < 1:
-            raise ConfigError(
-                f"size is {self.size}, frames {self.frames}, shots {self.shots}; size is at least 32, and each shot "
-                "has at least 8 frames"
+        if self.frames < 8 * self.shots:
+            raise ValueError(
+                f"frames is {self.frames} and shots is {self.shots}; a shot has at least 8 frames: set frames to at "
+                f"least {8 * self.shots}"
             )
 
 
@@ -42,15 +42,23 @@ class DatasetConfig:
         doc="lists: `path label` files; split-folders: <split>/<class>/*; class-folders: <class>/*, split by hash",
     )
     lists: dict[str, str] = knob({}, doc="split -> list file, relative to path")
-    test_share: float = knob(0.25, doc="class-folders: share of videos in the test split, chosen by digest of the path")
-    max_broken_share: float = knob(0.05, doc="prepare refuses a dataset with a larger share of unreadable files")
+    test_share: float = knob(
+        0.25,
+        doc="class-folders: share of videos in the test split, chosen by digest of the path",
+        at_least=0,
+        at_most=1,
+    )
+    max_broken_share: float = knob(
+        0.05, doc="prepare refuses a dataset with a larger share of unreadable files", at_least=0, at_most=1
+    )
     generated: GeneratedConfig | None = knob(None, doc="make the videos instead of reading a folder")
 
     def __post_init__(self) -> None:
         if self.path is not None and self.generated is not None:
-            raise ValueError("`path` and `generated` exclude each other")
-        if not 0 <= self.max_broken_share <= 1:
-            raise ValueError(f"max_broken_share is {self.max_broken_share}; expected 0 to 1")
+            raise ValueError(
+                f"path is {self.path!r} and generated is given too; keep one: `path` for videos on disk, `generated` "
+                "for videos made here"
+            )
 
     def key(self) -> str:
         """Name of this dataset's folder under `sources/`: the same place and layout give the same key."""
@@ -63,15 +71,11 @@ class ClipsConfig:
 
     dataset: DatasetConfig = knob(doc="the videos", semantic=False)
     modality: Modality = knob("rgb", doc="rgb, flow, or both in step")
-    num_frames: int = knob(32, doc="frames kept in a clip")
-    frame_stride: int = knob(1, doc="source frames from one kept frame to the next")
-    crop_size: int = knob(128, doc="height and width of a view, pixels")
+    num_frames: int = knob(32, doc="frames kept in a clip", at_least=1)
+    frame_stride: int = knob(1, doc="source frames from one kept frame to the next", at_least=1)
+    crop_size: int = knob(128, doc="height and width of a view, pixels", at_least=1)
     train_split: str = knob("train", doc="split that trains (and is the retrieval gallery)")
     test_split: str = knob("test", doc="split that is evaluated (and queries the gallery)")
-
-    def __post_init__(self) -> None:
-        if min(self.num_frames, self.frame_stride, self.crop_size) < 1:
-            raise ValueError("num_frames, frame_stride and crop_size are at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,6 @@ class FlowConfig:
     """Dense flow between consecutive frames, quantised and stored as video, as in ViCC (arXiv:2106.10137)."""
 
     algorithm: Literal["farneback", "tvl1"] = knob("tvl1", doc="tvl1 is the paper's; farneback is 40 times faster")
-    bound: float = knob(20.0, doc="displacements are clipped to +-bound pixels before quantisation to 8 bits")
+    bound: float = knob(20.0, doc="displacements are clipped to +-bound pixels before quantisation to 8 bits", above=0)
     data: FlowSourceConfig = knob(doc="the videos")
     runtime: RuntimeConfig = nested(RuntimeConfig, doc="workers, threads")

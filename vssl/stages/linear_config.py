@@ -15,8 +15,8 @@ class LinearConfig:
     """A linear classifier on frozen, L2-normalised, batch-normalised features, as in ViCC (arXiv:2106.10137)."""
 
     seed: int = knob(0, doc="of the head, sample order, augmentations, and of an untrained backbone")
-    epochs: int = knob(100, doc="epochs to train")
-    global_batch_size: int = knob(128, doc="videos per step over all ranks")
+    epochs: int = knob(100, doc="epochs to train", at_least=1)
+    global_batch_size: int = knob(128, doc="videos per step over all ranks", at_least=2)
     backbone: BackboneConfig = nested(S3DConfig, doc="must be the backbone that made the weights")
     data: ClipsConfig = knob(doc="videos and clips")
     augment: ClassifyAugmentConfig = nested(ClassifyAugmentConfig, doc="training views")
@@ -28,10 +28,8 @@ class LinearConfig:
     def __post_init__(self) -> None:
         if self.data.modality == "both":
             raise ValueError(
-                "a linear probe reads one stream: data.modality is rgb or flow; fuse the two with `fusion`"
+                "data.modality is both, and a linear probe reads one stream; accepted: rgb, flow (fusion joins the two)"
             )
-        if self.epochs < 1 or self.global_batch_size < 2:
-            raise ValueError("epochs is at least 1 and global_batch_size at least 2")
 
     def reads(self) -> frozenset[str]:
         return frozenset({"dataset", "weights"} | ({"motion"} if self.data.modality == "flow" else set()))

@@ -14,9 +14,9 @@ from vssl.stages.runtime_config import RuntimeConfig
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
     seed: int = knob(31, doc="of initial weights, sample order, augmentations, shuffles")
-    epochs: int = knob(doc="epochs to train")
+    epochs: int = knob(doc="epochs to train", at_least=1)
     schedule_epochs: int | None = knob(None, doc="length of the learning rate schedule in epochs; null: `epochs`")
-    global_batch_size: int = knob(doc="videos per step over all ranks")
+    global_batch_size: int = knob(doc="videos per step over all ranks", at_least=2)
     method: ViCCConfig = nested(ViCCConfig, doc="the learning objective")
     backbone: BackboneConfig = nested(S3DConfig, doc="the network whose features are learned")
     data: ClipsConfig = knob(doc="videos and clips")
@@ -31,16 +31,25 @@ class PretrainConfig:
                 f"data.modality is {self.data.modality!r} and method.main_stream is {self.method.main_stream!r}; "
                 "cross-stream takes data.modality=both with a main_stream, single-stream rgb or flow without one"
             )
-        if self.epochs < 1 or self.global_batch_size < 2:
-            raise ValueError("epochs is at least 1 and global_batch_size at least 2")
         if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
-            raise ValueError(f"schedule_epochs is {self.schedule_epochs}, shorter than epochs ({self.epochs})")
-        for key, size in (("queue_len", self.method.queue_len), ("global_batch_size", self.global_batch_size)):
-            unit = self.global_batch_size if key == "queue_len" else self.method.bn_group_size
-            if unit and size % unit:
-                raise ValueError(f"{key} is {size}, not a multiple of {unit}; take {size - size % unit or unit}")
+            raise ValueError(
+                f"schedule_epochs is {self.schedule_epochs}, shorter than epochs ({self.epochs}); set it to at least "
+                f"{self.epochs}, or to null for a schedule as long as the training"
+            )
+        _refuse_remainder("method.queue_len", self.method.queue_len, "global_batch_size", self.global_batch_size)
+        _refuse_remainder(
+            "global_batch_size", self.global_batch_size, "method.bn_group_size", self.method.bn_group_size
+        )
 
     def reads(self) -> frozenset[str]:
         motion = frozenset({"motion"}) if self.data.modality != "rgb" else frozenset()
         streams = frozenset({"main", "second"}) if self.method.main_stream else frozenset()
         return frozenset({"dataset"}) | motion | streams
+
+
+def _refuse_remainder(key: str, size: int, unit_key: str, unit: int | None) -> None:
+    if unit and size % unit:
+        fitting = [n for n in (size - size % unit, size - size % unit + unit) if n]
+        raise ValueError(
+            f"{key} is {size}, not a multiple of {unit_key} ({unit}); set {key} to {' or '.join(map(str, fitting))}"
+        )

@@ -18,8 +18,8 @@ class RetrievalConfig:
     gallery: Literal["windows", "one-clip"] = knob(
         "windows", doc="all windows of a gallery video, or one random clip, as the original code does"
     )
-    ks: tuple[int, ...] = knob((1, 5, 10, 20, 50), doc="recall at these ranks")
-    batch_size: int = knob(32, doc="clips per forward", semantic=False)
+    ks: tuple[int, ...] = knob((1, 5, 10, 20, 50), doc="recall at these ranks", at_least=1)
+    batch_size: int = knob(32, doc="clips per forward", semantic=False, at_least=1)
     backbone: BackboneConfig = nested(S3DConfig, doc="must be the backbone that made the weights")
     data: ClipsConfig = knob(doc="videos and clips")
     test_view: TestViewConfig = nested(TestViewConfig, doc="how a clip becomes a view")
@@ -27,7 +27,9 @@ class RetrievalConfig:
 
     def __post_init__(self) -> None:
         if self.data.modality == "both":
-            raise ValueError("retrieval reads one stream: data.modality is rgb or flow; fuse the two with `fusion`")
+            raise ValueError(
+                "data.modality is both, and retrieval reads one stream; accepted: rgb, flow (fusion joins the two)"
+            )
 
     def reads(self) -> frozenset[str]:
         return frozenset({"dataset", "weights"} | ({"motion"} if self.data.modality == "flow" else set()))

@@ -11,14 +11,10 @@ class RuntimeConfig:
     amp: Literal["off", "bf16", "fp16"] = knob("off", doc="autocast precision of the networks; losses stay in float32")
     deterministic: bool = knob(True, doc="bit-equal resume; slower convolutions on a GPU")
     device: Literal["auto", "cpu", "cuda"] = knob("auto", doc="auto: cuda where there is one", semantic=False)
-    threads: int = knob(2, doc="intra-op threads of a rank on CPU", semantic=False)
-    workers: int = knob(0, doc="loader processes of a rank", semantic=False)
-    prefetch: int = knob(2, doc="batches prepared ahead by each loader process", semantic=False)
-    save_every_min: float = knob(10.0, doc="minutes between checkpoints", semantic=False)
-    save_every_steps: int = knob(0, doc="steps between checkpoints; 0: by time alone", semantic=False)
-    log_every: int = knob(1, doc="steps between journal rows", semantic=False)
+    threads: int = knob(2, doc="intra-op threads of a rank on CPU", semantic=False, at_least=1)
+    workers: int = knob(0, doc="loader processes of a rank", semantic=False, at_least=0)
+    prefetch: int = knob(2, doc="batches prepared ahead by each loader process", semantic=False, at_least=1)
+    save_every_min: float = knob(10.0, doc="minutes between checkpoints", semantic=False, above=0)
+    save_every_steps: int = knob(0, doc="steps between checkpoints; 0: by time alone", semantic=False, at_least=0)
+    log_every: int = knob(1, doc="steps between journal rows", semantic=False, at_least=1)
     channels_last: bool = knob(False, doc="channels_last_3d memory format", semantic=False)
-
-    def __post_init__(self) -> None:
-        if self.threads < 1 or self.workers < 0 or self.prefetch < 1 or self.log_every < 1:
-            raise ValueError("threads, prefetch and log_every are at least 1, workers at least 0")

@@ -84,7 +84,7 @@ def test_point_03_gradient_through_the_second_clip_is_a_choice_that_leaves_the_l
 
 
 def test_point_03_a_shuffle_with_gradient_is_refused() -> None:
-    with pytest.raises(ValueError, match="second_view_grad needs bn=local or bn=sync"):
+    with pytest.raises(ValueError, match="take bn=local or bn=sync"):
         ViCCConfig(bn="shuffle", second_view_grad=True)
 
 
