@@ -112,6 +112,8 @@ def run_element(element: Element, store: Store, launch: Launch, batch: str = "")
     runtime = getattr(config, "runtime", None)
     if runtime is not None:  # read once by the numerical libraries, when they are imported
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(runtime.threads)
+        # Idle threads sleep: on a machine with other work, threads that spin for it made a step ten times slower.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     stop = StopFlag()
     with stop.listening():
         if launch.rank == 0:
