@@ -59,9 +59,10 @@ def _axes(prefix: str, value: Any, where: str) -> list[Axis]:
     if isinstance(value, Mapping):
         return [axis for key, item in value.items() for axis in _axes(_join(prefix, str(key)), item, where)]
     if not isinstance(value, list):
-        raise ConfigError(f"{shown} is {value!r}; an axis is a list, as in '{shown}=[{value}]'")
+        form = f"'{shown}=[{value}]'" if prefix else "{linear: {optim.base_lr: [0.1, 0.3]}}"
+        raise ConfigError(f"{shown} is {value!r}; an axis is a list, as in {form}")
     if not value:
-        raise ConfigError(f"{shown} is an empty list; give at least one value")
+        raise ConfigError(f"{shown} is an empty list; give at least one value, or leave the axis out")
     points = tuple(_point(prefix, item, shown) for item in value)
     if not points[0]:
         raise ConfigError(f"{shown}: an axis sets at least one key")
@@ -75,7 +76,9 @@ def _point(prefix: str, value: Any, shown: str) -> Point:
     for key, item in _flat(prefix, value):
         selector, _, rest = key.partition(".")
         if not rest:
-            raise ConfigError(f"{shown}: `{key}` names no key; write grid.STAGE.KEY=[...] or grid.all.KEY=[...]")
+            raise ConfigError(
+                f"{shown} holds {item!r}, and `{key}` names no key; write grid.STAGE.KEY=[...] or grid.all.KEY=[...]"
+            )
         found.append((selector, rest, item))
     return tuple(sorted(found, key=lambda entry: entry[:2]))
 

@@ -23,7 +23,7 @@ from launch.elements import Element, read_element
 from launch.exit_codes import BAD_INPUT, DONE, FAILED, REFUSED, TRY_AGAIN
 from launch.guard import RefusedError, resolve_inputs
 from launch.provenance import code_digest, versions
-from launch.store import Store, recorded_digests
+from launch.store import Store, is_full, recorded_digests
 from vssl.artifacts import Artifact, Inputs, StageFolder, read_json, write_json, write_text
 from vssl.config import ConfigError, build
 from vssl.run import Run, StageError, Stopped
@@ -220,6 +220,10 @@ def _wait_for_outcome(mine: Claim) -> None:
 def _fail(mine: Claim, launch: Launch, error: Exception, code: int) -> int:
     known = isinstance(error, StageError | ConfigError)
     reason = str(error) if known else traceback.format_exception_only(error)[-1].strip()
+    if is_full(error):
+        reason = (
+            f"no space left under {mine.folder.root} ({error}); free some: the same line goes on from what was saved"
+        )
     text = "".join(traceback.format_exception(error))
     print(reason if known else text, file=sys.stderr, flush=True)
     try:

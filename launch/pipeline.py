@@ -21,6 +21,7 @@ from launch.exit_codes import BAD_INPUT, DONE
 from launch.plan import Plan
 from launch.planner import make_plan
 from launch.selection import Selection, select
+from launch.splits import check_splits
 from launch.store import Store
 from vssl.config import ConfigError
 
@@ -42,12 +43,11 @@ def default_root() -> Path:
 def _run(line: CommandLine) -> int:
     # Names written on this machine are seen on this machine: nothing to wait for.
     store = Store(line.root or default_root(), read=line.store_read, visibility_s=0.0)
-    for folder in store.read:
-        if not folder.is_dir():
-            raise ConfigError(f"store.read: no folder {folder}")
+    store.check()
     composer = Composer(_CHECKOUT / "configs")
     plan = make_plan(line, store.source_digest, checkout=_CHECKOUT, composer=composer)
     selection = _select(line, plan)
+    check_splits(plan, selection.run, store)
     if line.action == "plan":
         from rich.console import Console
 
@@ -62,6 +62,7 @@ def _run(line: CommandLine) -> int:
     if _prepare(plan, store):
         plan = make_plan(line, store.source_digest, checkout=_CHECKOUT, composer=composer)
         selection = _select(line, plan)  # equal content may have joined lanes, and so renamed them
+        check_splits(plan, selection.run, store)
     return _execute(executor, plan, selection, store)
 
 

@@ -79,4 +79,7 @@ def _digest_of_file(path: Path) -> str:
     try:
         return sha256_file(path)
     except OSError as error:
-        raise ConfigError(f"input file:{path} cannot be read: {error.strerror}") from None
+        raise ConfigError(
+            f"input file:{path} cannot be read: {error.strerror}; name a weights file under `inputs` of the sweep, by "
+            "its absolute path"
+        ) from None

@@ -141,7 +141,7 @@ class Resolver:
         try:
             return [parse_override(text) for text in element.config]
         except ConfigError as error:
-            raise ConfigError(f"{element.where}: config of `{element.name}`: {error}") from None
+            raise ConfigError(f"config: {error}") from None
 
     def _line_settings(self, element: Element) -> Iterator[Setting]:
         """What `stages.` says of an element: `all` first, then its template, then itself."""

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from launch.provenance import CHECKOUT
@@ -62,6 +63,7 @@ def changed_files(dataset: Mapping[str, Any], store: Store) -> list[str]:
 
 
 def _prepare(dataset: Mapping[str, Any], store: Store) -> None:
+    new = [folder for folder in (store.sources, *store.sources.parents) if not folder.exists()]
     with store.writing():
         store.sources.mkdir(parents=True, exist_ok=True)
         if not os.access(store.sources, os.W_OK):
@@ -70,6 +72,10 @@ def _prepare(dataset: Mapping[str, Any], store: Store) -> None:
     words = [sys.executable, "-P", "-m", "vssl.data.prepare", json.dumps(dict(dataset)), str(store.sources)]
     done = subprocess.run(words, env={**os.environ, "PYTHONPATH": os.pathsep.join(search)})
     if done.returncode != 0:
+        for folder in new:
+            with suppress(OSError):  # what is not empty stays
+                folder.rmdir()
         raise ConfigError(
-            f"dataset {dataset['name']} ({dataset.get('path') or 'generated'}) was not prepared, for the reason above"
+            f"dataset {dataset['name']} ({dataset.get('path') or 'generated'}) was not prepared, for the reason above; "
+            "keys of data.dataset are set as in stages.all.data.dataset.path=FOLDER"
         )

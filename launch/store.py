@@ -21,7 +21,7 @@ from vssl.artifacts import StageFolder, canonical_json, read_json, sha256_text, 
 from vssl.config import ConfigError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)  # ENOENT: no folders can be made there
 _NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)
 
 
@@ -198,6 +198,19 @@ class Store:
             time.sleep(min(1.0, self.visibility_s / 20))
         return value
 
+    def check(self) -> None:
+        """Refuse a root that can be no folder, before anything asks what is in it.
+
+        Raises:
+            ConfigError: the root, or a part of its path, is a file; or a store to be read is not there.
+        """
+        existing = next(path for path in (self.root, *self.root.parents) if path.exists())
+        if not existing.is_dir():
+            raise ConfigError(f"{existing} is a file, not a folder; choose another store with root=FOLDER")
+        for folder in self.read:
+            if not folder.is_dir():
+                raise ConfigError(f"store.read: no folder {folder}; name folders that hold `stages/`")
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Turn a disk that cannot be written into an error that says what to do."""
@@ -205,18 +218,23 @@ class Store:
             yield
         except OSError as error:
             place = error.filename or self.root
-            if error.errno in _FULL:
+            if is_full(error):
                 raise ConfigError(
                     f"no space left under {place}: free some, or choose another store with root=FOLDER or VSSL_ROOT"
                 ) from error
             if error.errno in _FORBIDDEN:
+                reuse = f", and read this one with store.read=[{self.root}]" if self.root.is_dir() else ""
                 raise ConfigError(
-                    f"cannot write {place}: {error.strerror}; choose another store with root=FOLDER or VSSL_ROOT, and "
-                    f"read this one with store.read=[{self.root}]"
+                    f"cannot write {place}: {error.strerror}; choose another store with root=FOLDER or VSSL_ROOT{reuse}"
                 ) from error
             if error.errno in _NO_FOLDER:
                 raise ConfigError(f"{place} is a file, not a folder; choose another store with root=FOLDER") from error
             raise
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the disk, or this user's part of it, was the reason."""
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def default_root() -> Path:

@@ -277,7 +277,7 @@ def test_after_orders_without_data_and_may_look_down(tmp_path: Path) -> None:
         (CHAIN.replace("s@root", "s@"), [], None),
         (CHAIN.replace("s@root", "../s"), [], "is no input; write NAME"),
         (CHAIN.replace("seed=1]", "sede=1]"), [], r"stage `mid` \(.*:4\): unknown key `sede`.*did you mean `seed`"),
-        (CHAIN.replace("seed=1]", "seed=1 = 2]"), [], ":4: config of `mid`:.*quoted twice"),
+        (CHAIN.replace("seed=1]", "seed=1 = 2]"), [], ":4.: config:.*quoted twice"),
         (CHAIN.replace("[seed=1]", "[seed=1], after: nobody"), [], ":4: after: no stage is named `nobody`"),
         (CHAIN.replace("[seed=1]", "[seed=1], after: last"), [], "other: mid after last after leaf-a after mid"),
         (CHAIN.replace("seed=3", "seed=1").replace("[l-a, l-b, s@root]", "s@root"), [], "the same work"),

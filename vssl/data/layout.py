@@ -46,7 +46,7 @@ def find_videos(config: DatasetConfig, root: Path) -> Listing:
         ConfigError: no such folder, nothing in it, or a list that cannot be read; names file and line.
     """
     if not root.is_dir():
-        raise ConfigError(f"dataset {config.name}: no folder {root}; set data.path to the folder of the videos")
+        raise ConfigError(f"dataset {config.name}: no folder {root}; set data.dataset.path to the folder of the videos")
     layout = config.layout if config.layout != "auto" else _recognise(config, root)
     if layout == "lists":
         listing = _from_lists(config, root)
@@ -122,12 +122,12 @@ def _from_lists(config: DatasetConfig, root: Path) -> Listing:
     if not lists:
         raise ConfigError(
             f"dataset {config.name}: layout is lists, but {root} holds no train.txt and test.txt; "
-            "name them: data.lists={train: <file>, test: <file>}"
+            "name them: data.dataset.lists={train: <file>, test: <file>}"
         )
     missing = [name for name in lists.values() if not (root / name).is_file()]
     if missing:
         raise ConfigError(
-            f"dataset {config.name}: no list file {root / missing[0]}; data.lists names files below {root}"
+            f"dataset {config.name}: no list file {root / missing[0]}; data.dataset.lists names files below {root}"
         )
     rows = [row for split, name in lists.items() for row in _read_list(root, name, split)]
     names = _read_classes([root, *((root / name).parent for name in lists.values())])

@@ -90,7 +90,9 @@ def dataset_root(config: DatasetConfig, sources: Path) -> Path:
     if config.generated is not None:
         return (sources.parent / "generated" / config.key()).absolute()
     if config.path is None:
-        raise ConfigError(f"dataset {config.name} has neither `path` nor `generated`; set data.path to a folder")
+        raise ConfigError(
+            f"dataset {config.name} has neither `path` nor `generated`; set data.dataset.path to a folder"
+        )
     return Path(config.path).expanduser().absolute()
 
 
@@ -159,7 +161,7 @@ def _refuse_broken(config: DatasetConfig, root: Path, listing: Listing, excluded
         raise ConfigError(
             f"dataset {config.name}: {len(excluded)} of {len(listing.entries)} files in {root} cannot be used "
             f"({share:.0%}, accepted: {config.max_broken_share:.0%}):\n{named}{more}\n"
-            "mend or remove them, or raise data.max_broken_share"
+            "mend or remove them, or raise data.dataset.max_broken_share"
         )
 
 
@@ -218,7 +220,7 @@ def _write(
 
 
 def main(arguments: list[str]) -> int:
-    """Prepare a dataset from the command line. Exit codes: 0 prepared, 2 the dataset or its config cannot be used."""
+    """Prepare a dataset from the command line. Exit codes: 0 prepared, 2 dataset, config or disk cannot be used."""
     try:
         if len(arguments) != 2:
             raise ConfigError("usage: python -m vssl.data.prepare '<DatasetConfig as JSON>' <sources folder>")
@@ -227,6 +229,9 @@ def main(arguments: list[str]) -> int:
         )
     except (ConfigError, json.JSONDecodeError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error}; free space, or mend what stands in the way of reading and writing", file=sys.stderr)
         return 2
     return 0
 
