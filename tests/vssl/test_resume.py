@@ -48,7 +48,8 @@ class Points:
         return here
 
     def wrap(self, name: str) -> Callable[..., Any]:
-        original = getattr(os, name)
+        # nothing here loses power, so syncing is counted and not waited for
+        original = getattr(os, name) if name != "fsync" else lambda descriptor: None
 
         def operation(*arguments: Any) -> Any:
             if self.reach(name):
