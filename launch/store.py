@@ -94,8 +94,7 @@ class Store:
 
     def source_record(self, key: str) -> Mapping[str, Any] | None:
         """The record of a prepared dataset; None where it is not prepared. One small file is read."""
-        record: Mapping[str, Any] | None = read_json(self.source(key) / "source.json")
-        return record
+        return _record(self.source(key) / "source.json")
 
     def source_digest(self, key: str) -> str | None:
         record = self.source_record(key)
@@ -128,7 +127,7 @@ class Store:
         """Completion records of a stage: this store's, then those of the stores that are read."""
         for root in (self.root, *self.read):
             folder = StageFolder(root / "stages" / name)
-            record = read_json(folder.done)
+            record = _record(folder.done)
             if record is not None:
                 yield Finished(folder, record)
 
@@ -232,9 +231,27 @@ class Store:
             raise
 
 
-def is_full(error: BaseException) -> bool:
-    """Whether the disk, or this user's part of it, was the reason."""
-    return isinstance(error, OSError) and error.errno in _FULL
+def _record(path: Path) -> Mapping[str, Any] | None:
+    """
+    Raises:
+        ConfigError: the file is there and damaged. Records appear whole, so a disk or a person did it.
+    """
+    try:
+        record: Mapping[str, Any] | None = read_json(path)
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is damaged ({error}); remove the folder {path.parent}, and the same line makes it anew"
+        ) from None
+    return record
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a full disk, or a used-up quota, was the reason; libraries hide it behind errors of their own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def default_root() -> Path:

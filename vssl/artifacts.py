@@ -77,7 +77,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(aside, path)
-    except OSError:
+    except Exception:  # torch.save turns a full disk into a RuntimeError
         aside.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
