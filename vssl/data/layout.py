@@ -131,8 +131,8 @@ def _from_lists(config: DatasetConfig, root: Path) -> Listing:
         )
     rows = [row for split, name in lists.items() for row in _read_list(root, name, split)]
     names = _read_classes([root, *((root / name).parent for name in lists.values())])
-    if names is None:
-        names = _names_from(rows)
+    if names is None:  # a class that is only tested is a slip of the pen, unless a file of classes names it
+        names = _names_from([row for row in rows if row[2] == "train"] or rows)
     entries: dict[str, Entry] = {}
     for path, written, split, where in rows:
         label = _label(written, path, names, where)
@@ -204,5 +204,8 @@ def _label(written: str, path: str, names: Mapping[str, str], where: str) -> int
         raise ConfigError(f"{where}: {path} has no label; expected a class number or name after the path")
     if written not in names:
         accepted = ", ".join(list(names)[:12]) + (", ..." if len(names) > 12 else "")
-        raise ConfigError(f"{where}: no class {written!r}{nearest(written, names)}; accepted: {accepted}")
+        raise ConfigError(
+            f"{where}: no class {written!r}{nearest(written, names)}; accepted: {accepted} (what classes.txt names, or "
+            "else the train list)"
+        )
     return classes.index(names[written])
