@@ -221,8 +221,9 @@ def _fail(mine: Claim, launch: Launch, error: Exception, code: int) -> int:
     known = isinstance(error, StageError | ConfigError)
     reason = str(error) if known else traceback.format_exception_only(error)[-1].strip()
     if is_full(error):
+        known = True
         reason = (
-            f"no space left under {mine.folder.root} ({error}); free some: the same line goes on from what was saved"
+            f"no space left under {mine.folder.root} ({reason}); free some: the same line goes on from what was saved"
         )
     text = "".join(traceback.format_exception(error))
     print(reason if known else text, file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ exception leaves this function as it was raised, for post-mortem debugging.
 
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 
 from launch.elements import element
@@ -36,7 +37,7 @@ def execute(plan: Plan, selection: Sequence[str], store: Store) -> int:
             try:
                 metrics = _run(stage.name, plan, store)
             except RefusedError as error:
-                print(f"{error}; the debug executor reads parents from the store and never runs them", flush=True)
+                print(f"{error}; the debug executor reads parents from the store and never runs them", file=sys.stderr)
                 return REFUSED
             print(f"{stage.name}: {_shown(metrics)}; not recorded as done", flush=True)
     return DONE

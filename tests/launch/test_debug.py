@@ -19,7 +19,7 @@ def test_it_reads_parents_from_the_store_and_writes_only_to_debug(store, chain, 
 
 def test_exactly_the_selected_stages_run(store, chain, capsys):
     assert execute(chain, ["second"], store) == 78
-    assert "never runs them" in capsys.readouterr().out
+    assert "never runs them" in capsys.readouterr().err
     assert not store.root.exists()
     assert execute(chain, ["first"], store) == 0
     assert not store.debug(chain["second"].folder).root.exists()
