@@ -44,7 +44,5 @@ def _check(stage: PlannedStage, record: Mapping[str, Any]) -> None:
 
 
 def _splits_read(stage: PlannedStage) -> tuple[str, ...]:
-    """Keys of `data` that name a split: the test split is read by whoever has a view for it."""
-    if "train_split" not in stage.config["data"]:
-        return ()
-    return ("train_split", "test_split") if "test_view" in stage.config else ("train_split",)
+    """Keys of `data` that name a split."""
+    return tuple(key for key in ("train_split", "test_split") if key in stage.config["data"])

@@ -77,6 +77,15 @@ def test_small_scales_need_no_gpu_and_flip_nothing(scale: str) -> None:
         assert stage.config.get("test_view", {}).get("centre_crop", 0) == 0
 
 
+def test_what_a_kind_does_not_read_is_not_in_its_identity() -> None:
+    other = plan_of("sweep=vicc_cross", "stages.all.data.test_split=val", "stages.all.runtime.deterministic=false")
+    assert other["flow"].stage_id == CROSS["flow"].stage_id  # no network runs in it
+    other = plan_of("sweep=vicc_cross", "stages.all.data.test_split=val")
+    trained = [stage.name for stage in CROSS if stage.kind == "pretrain"]
+    assert all(other[name].stage_id == CROSS[name].stage_id for name in trained)
+    assert other["linear-rgb"].stage_id != CROSS["linear-rgb"].stage_id
+
+
 def test_an_older_binding_is_read_by_its_producer(tmp_path: Any) -> None:
     from launch.planner import CHECKOUT
 

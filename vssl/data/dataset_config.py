@@ -75,6 +75,12 @@ class ClipsConfig:
     frame_stride: int = knob(1, doc="source frames from one kept frame to the next", at_least=1)
     crop_size: int = knob(128, doc="height and width of a view, pixels", at_least=1)
     train_split: str = knob("train", doc="split that trains (and is the retrieval gallery)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationClipsConfig(ClipsConfig):
+    """Clips of a stage that also tests; a stage that only trains has no test split in its identity."""
+
     test_split: str = knob("test", doc="split that is evaluated (and queries the gallery)")
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from vssl.config import knob, nested
 from vssl.data.dataset_config import FlowSourceConfig
-from vssl.stages.runtime_config import RuntimeConfig
+from vssl.stages.runtime_config import CoresConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,4 +15,4 @@ class FlowConfig:
     algorithm: Literal["farneback", "tvl1"] = knob("tvl1", doc="tvl1 is the paper's; farneback is 40 times faster")
     bound: float = knob(20.0, doc="displacements are clipped to +-bound pixels before quantisation to 8 bits", above=0)
     data: FlowSourceConfig = knob(doc="the videos")
-    runtime: RuntimeConfig = nested(RuntimeConfig, doc="workers, threads")
+    runtime: CoresConfig = nested(CoresConfig, doc="processes that share the videos")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
 from vssl.config import knob, nested
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig
-from vssl.data.dataset_config import ClipsConfig
+from vssl.data.dataset_config import EvaluationClipsConfig
 from vssl.optim_config import CosineConfig, MilestonesConfig, SGDConfig
 from vssl.stages.runtime_config import RuntimeConfig
 
@@ -18,7 +18,7 @@ class LinearConfig:
     epochs: int = knob(100, doc="epochs to train", at_least=1)
     global_batch_size: int = knob(128, doc="videos per step over all ranks", at_least=2)
     backbone: BackboneConfig = nested(S3DConfig, doc="must be the backbone that made the weights")
-    data: ClipsConfig = knob(doc="videos and clips")
+    data: EvaluationClipsConfig = knob(doc="videos and clips")
     augment: ClassifyAugmentConfig = nested(ClassifyAugmentConfig, doc="training views")
     test_view: TestViewConfig = nested(TestViewConfig, doc="test views")
     optim: SGDConfig = nested(SGDConfig, doc="optimiser of the head")

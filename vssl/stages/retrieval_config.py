@@ -6,7 +6,7 @@ from typing import Literal
 from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
 from vssl.config import knob, nested
 from vssl.data.augment_config import TestViewConfig
-from vssl.data.dataset_config import ClipsConfig
+from vssl.data.dataset_config import EvaluationClipsConfig
 from vssl.stages.runtime_config import RuntimeConfig
 
 
@@ -21,7 +21,7 @@ class RetrievalConfig:
     ks: tuple[int, ...] = knob((1, 5, 10, 20, 50), doc="recall at these ranks", at_least=1)
     batch_size: int = knob(32, doc="clips per forward", semantic=False, at_least=1)
     backbone: BackboneConfig = nested(S3DConfig, doc="must be the backbone that made the weights")
-    data: ClipsConfig = knob(doc="videos and clips")
+    data: EvaluationClipsConfig = knob(doc="videos and clips")
     test_view: TestViewConfig = nested(TestViewConfig, doc="how a clip becomes a view")
     runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading")
 

@@ -7,12 +7,20 @@ from vssl.config import knob
 
 
 @dataclass(frozen=True, kw_only=True)
-class RuntimeConfig:
+class CoresConfig:
+    """How many cores a stage uses."""
+
+    threads: int = knob(2, doc="intra-op threads of a rank on CPU", semantic=False, at_least=1)
+    workers: int = knob(0, doc="loader processes of a rank", semantic=False, at_least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeConfig(CoresConfig):
+    """How a stage runs its network."""
+
     amp: Literal["off", "bf16", "fp16"] = knob("off", doc="autocast precision of the networks; losses stay in float32")
     deterministic: bool = knob(True, doc="bit-equal resume; slower convolutions on a GPU")
     device: Literal["auto", "cpu", "cuda"] = knob("auto", doc="auto: cuda where there is one", semantic=False)
-    threads: int = knob(2, doc="intra-op threads of a rank on CPU", semantic=False, at_least=1)
-    workers: int = knob(0, doc="loader processes of a rank", semantic=False, at_least=0)
     prefetch: int = knob(2, doc="batches prepared ahead by each loader process", semantic=False, at_least=1)
     save_every_min: float = knob(10.0, doc="minutes between checkpoints", semantic=False, above=0)
     save_every_steps: int = knob(0, doc="steps between checkpoints; 0: by time alone", semantic=False, at_least=0)

@@ -16,7 +16,7 @@ from vssl.data.manifest import load_source
 from vssl.run import Run, StageError, Stopped
 from vssl.stages import flow as stage
 from vssl.stages.flow_config import FlowConfig
-from vssl.stages.runtime_config import RuntimeConfig
+from vssl.stages.runtime_config import CoresConfig
 
 
 def test_point_11_flow_pictures_equal_the_originals() -> None:
@@ -52,7 +52,7 @@ def test_missing_opencv_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
 
 def config_of(workers: int = 0) -> FlowConfig:
     source = FlowSourceConfig(dataset=DatasetConfig(name="tiny", path="videos"))
-    return FlowConfig(algorithm="farneback", data=source, runtime=RuntimeConfig(workers=workers))
+    return FlowConfig(algorithm="farneback", data=source, runtime=CoresConfig(workers=workers))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
