@@ -42,7 +42,7 @@ def _parse(text: str) -> tuple[str, Any]:
     if text.startswith(("~", "+")):
         raise ConfigError(f"`{text}`: nothing is added or deleted on this line; write key=value")
     if not equals or not key:
-        raise ConfigError(f"`{text}` is not key=value")
+        raise ConfigError(f"`{text}` is not key=value; write it as in sweep=vicc_cross or stages.linear.epochs=20")
     digit = next((part for part in key.split(".")[:2] if re.match(r"\d", part)), None)
     if digit is not None:
         raise ConfigError(f"`{text}`: `{digit}` starts with a digit, which a key cannot; names start with a letter")

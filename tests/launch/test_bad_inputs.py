@@ -49,7 +49,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Row("unknown cluster", PLAN + "cluster=a10", ("`a10`", "`a100`?", "slurm_templates/cluster")),
     Row("unknown key", PLAN + "exeuctor=local", ("`exeuctor`", "`executor`?", "accepted: sweep, action")),
     Row("a key twice", "sweep=vicc_single scale=demo scale=smoke", ("'demo' and 'smoke'", "keep one")),
-    Row("not key=value", "vicc_single", ("`vicc_single`", "key=value")),
+    Row("not key=value", "vicc_single", ("`vicc_single`", "key=value", "sweep=")),
     Row("unknown stage in stages.", PLAN + "stages.liner.epochs=3", ("`liner`", "`linear`?", "accepted: all, flow")),
     Row(
         "typo in an override",
