@@ -154,7 +154,8 @@ def write_video(
     """
     rate = Fraction(fps).limit_denominator(1001)
     count = 0
-    with av.open(str(path), "w", format=container) as output:
+    # the same bytes for the same frames: without it Matroska draws a random identifier for every file
+    with av.open(str(path), "w", format=container, options={"fflags": "+bitexact"}) as output:
         stream = cast(av.VideoStream, output.add_stream(codec, rate=rate, options=options or {}))
         stream.pix_fmt = pixel_format or ("bgr0" if codec == "ffv1" else "yuv420p")
         stream.codec_context.thread_count = 1  # the same bytes on every machine
