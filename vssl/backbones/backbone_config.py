@@ -18,7 +18,7 @@ class TinyConfig:
     """Three small 3D convolutions: seconds a stage on a CPU, for smoke runs and tests."""
 
     name: Literal["tiny"] = "tiny"
-    width: int = knob(16, doc="channels of the first layer; features are four times as many")
+    width: int = knob(16, doc="channels of the first layer; features are four times as many", at_least=1)
 
 
 BackboneConfig = S3DConfig | TinyConfig

@@ -31,7 +31,7 @@ class CropDraw:
     def box(self, height: int, width: int) -> Box | None:
         """The crop in pixels, or None where it does not fit into the frame."""
         area = self.area * height * width
-        w, h = round(math.sqrt(area * self.aspect)), round(math.sqrt(area / self.aspect))
+        w, h = max(1, round(math.sqrt(area * self.aspect))), max(1, round(math.sqrt(area / self.aspect)))
         if self.swap:
             w, h = h, w
         if w > width or h > height:

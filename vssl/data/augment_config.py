@@ -28,6 +28,9 @@ class TwoViewAugmentConfig:
     )
     strong_probability: float = knob(0.3, doc="that a view of a two-clip sample is strong", at_least=0, at_most=1)
 
+    def __post_init__(self) -> None:
+        _refuse_wide_hue(self.jitter)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyAugmentConfig:
@@ -47,6 +50,9 @@ class ClassifyAugmentConfig:
         (0.4, 0.4, 0.4, 0.1), doc="brightness, contrast, saturation, hue", at_least=0
     )
 
+    def __post_init__(self) -> None:
+        _refuse_wide_hue(self.jitter)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TestViewConfig:
@@ -58,3 +64,11 @@ class TestViewConfig:
         224, doc="side of the centre crop on the native frame, pixels; 0: the short side", at_least=0
     )
     compat_jitter: bool = knob(False, doc="ViCC's public code jitters colours at test time too, p 0.3 per video")
+
+
+def _refuse_wide_hue(jitter: tuple[float, float, float, float]) -> None:
+    if jitter[3] > 0.5:
+        raise ValueError(
+            f"jitter is {list(jitter)}: its hue, the last number, is a share of the colour circle to either side; set "
+            "it to at most 0.5"
+        )

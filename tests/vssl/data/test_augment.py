@@ -115,6 +115,18 @@ def test_crop_draws_lie_in_their_ranges_and_fit() -> None:
     assert 1000 < fits < 2000
 
 
+def test_a_crop_is_at_least_a_pixel() -> None:
+    draw = CropDraw(area=1e-7, aspect=1.0, swap=False, left=0.99, top=0.99)
+    assert draw.box(24, 40) == (23, 39, 1, 1)
+
+
+def test_a_hue_beyond_half_the_circle_is_refused_before_training() -> None:
+    for config_class in (TwoViewAugmentConfig, ClassifyAugmentConfig):
+        assert config_class(jitter=(2.0, 2.0, 2.0, 0.5)).jitter[3] == 0.5
+        with pytest.raises(ValueError, match=r"hue, the last number.*at most 0.5"):
+            config_class(jitter=(0.4, 0.4, 0.4, 0.6))
+
+
 def test_a_crop_that_does_not_fit_squeezes_the_frame_or_takes_its_centre() -> None:
     frames = torch.randint(0, 256, (2, 24, 40, 3), dtype=torch.uint8)
     too_tall = CropDraw(area=1.0, aspect=0.75, swap=False, left=0.0, top=0.0)
