@@ -19,7 +19,7 @@ Values = tuple[tuple[str, Any], ...]  # (dotted key, value), in the order given
 
 @dataclass(frozen=True, kw_only=True)
 class CommandLine:
-    sweep: str
+    sweep: str  # a name in sweeps/, or an absolute path of a YAML file
     action: str = "submit"
     scale: str = "paper"
     executor: str = "auto"
@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str], cwd: Path) -> CommandLine:
     if not given.get("sweep"):
         raise ConfigError("no sweep; say which, as in sweep=vicc_cross")
     return CommandLine(
-        sweep=_text(given, "sweep", ""),
+        sweep=_sweep(_text(given, "sweep", ""), cwd),
         action=_choice(given, "action", ACTIONS),
         scale=_text(given, "scale", "paper"),
         executor=_choice(given, "executor", EXECUTORS),
@@ -89,6 +89,12 @@ def _choice(given: Mapping[str, Any], key: str, accepted: Sequence[str]) -> str:
     if value not in accepted:
         raise ConfigError(f"{key} is `{value}`{nearest(value, accepted)}; accepted: {', '.join(accepted)}")
     return value
+
+
+def _sweep(value: str, cwd: Path) -> str:
+    """A name, or a file, which is made absolute here, where the caller's working directory is known."""
+    is_file = "/" in value or value.endswith((".yaml", ".yml"))
+    return str(_folder(value, "sweep", cwd)) if is_file else value
 
 
 def _data(value: str, cwd: Path) -> str | None:

@@ -11,7 +11,7 @@ from launch.plan import Plan
 from launch.resolve import Resolver
 from launch.resource_classes import ResourceClasses
 from launch.scale import read_scale
-from launch.spec import read_sweep
+from launch.spec import NAME, read_sweep
 from launch.unroll import unroll
 from launch.wiring import wire
 from vssl.artifacts import sha256_file
@@ -40,7 +40,7 @@ def make_plan(
         ConfigError: anything in the line, the sweep or the configs that cannot be used.
     """
     composer = composer or Composer(checkout / "configs")
-    sweep = read_sweep(sweep_file or _named_file(checkout / "sweeps", "sweep", line.sweep))
+    sweep = read_sweep(sweep_file or _sweep_file(checkout / "sweeps", line.sweep))
     if line.cluster is not None:
         _named_file(checkout / "slurm_templates" / "cluster", "cluster", line.cluster)
     scale = read_scale(checkout / "configs" / "scale", line.scale, composer.options("recipe"))
@@ -63,6 +63,21 @@ def make_plan(
         digest_of=digest_of,
         digest_of_file=_digest_of_file,
     ).plan()
+
+
+def _sweep_file(folder: Path, sweep: str) -> Path:
+    path = Path(sweep)
+    if not path.is_absolute():
+        return _named_file(folder, "sweep", sweep)
+    if not path.is_file():
+        names = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        raise ConfigError(f"no sweep file {path}; give an existing file, or a name without a `/`: {names}")
+    if not NAME.fullmatch(path.stem):  # it names pipelines
+        raise ConfigError(
+            f"sweep is {path}, so its name is `{path.stem}`; rename the file: a letter, then letters, digits, `_` "
+            "and `-`"
+        )
+    return path
 
 
 def _named_file(folder: Path, what: str, name: str) -> Path:

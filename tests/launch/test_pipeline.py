@@ -89,6 +89,7 @@ def test_a_plan_leaves_the_heavy_packages_unloaded(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["sweep=vicc_cros"], "did you mean `vicc_cross`"),
+        (["sweep=sweeps/nothing.yaml"], "/sweeps/nothing.yaml; give an existing file, or a name"),
         (["sweep=vicc_cross", "scale=smok"], "did you mean `smoke`"),
         (["sweep=vicc_cross", "cluster=a10"], "did you mean `a100`"),
         (["sweep=vicc_cross", "action=preflight"], "accepted: submit, plan"),
