@@ -60,8 +60,8 @@ def probing(*, batch: int = 2) -> LinearConfig:
         LinearConfig,
         {
             "epochs": 2, "global_batch_size": batch, "backbone": BACKBONE, "data": clips("rgb"),
-            "augment": {"resize_crop": 18}, "test_view": {"centre_crop": 0}, "schedule": {"name": "milestones", "milestones": [1]},
-            "optim": {"base_lr": 0.1}, "runtime": runtime(),
+            "augment": {"resize_crop": 18}, "test_view": {"centre_crop": 0},
+            "schedule": {"name": "milestones", "milestones": [1]}, "optim": {"base_lr": 0.1}, "runtime": runtime(),
         },
     )  # fmt: skip
 

@@ -3,12 +3,16 @@
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 import torch
+from torch import nn
 
 from vssl.distributed import joined
 from vssl.run import StageError
 from vssl.stages.runtime_config import RuntimeConfig
+
+Network = TypeVar("Network", bound=nn.Module)
 
 _AUTOCAST = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -16,6 +20,13 @@ _AUTOCAST = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16
 def autocast(runtime: RuntimeConfig, device: torch.device) -> AbstractContextManager[None]:
     """The precision in which networks run; losses and heads switch it off for themselves."""
     return torch.autocast(device.type, _AUTOCAST[runtime.amp], enabled=runtime.amp != "off")
+
+
+def placed(network: Network, runtime: RuntimeConfig, device: torch.device) -> Network:
+    """A network on its device, in the memory format that the config asks for."""
+    if runtime.channels_last:
+        network = network.to(memory_format=torch.channels_last_3d)
+    return network.to(device)
 
 
 @contextmanager

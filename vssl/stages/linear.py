@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vssl.artifacts import Inputs
+from vssl.backbones.build import Backbone
 from vssl.checkpoint import identity
 from vssl.data.clips import ClipDataset
-from vssl.data.loader import TrainLoader
 from vssl.data.views import ClassifyView, TestView
 from vssl.device import prepared
-from vssl.distributed import all_gather_cat, is_main, rank, world_size
+from vssl.distributed import all_gather_cat, is_main, rank
 from vssl.evals.metrics import chance_top1, top_k
 from vssl.loop import replaced_over_ranks, train
 from vssl.methods import Position
@@ -27,7 +27,7 @@ from vssl.run import Run
 from vssl.stages.linear_config import LinearConfig
 from vssl.stages.per_video import describe
 from vssl.stages.report import plot, training_figures, write_metrics
-from vssl.stages.sources import clips, frozen_backbone, header
+from vssl.stages.sources import clips, frozen_backbone, header, train_loader
 from vssl.stages.tables import write_table
 from vssl.weights import save_weights
 
@@ -39,10 +39,10 @@ class LinearProbe(nn.Module):
     of the global batch, where the original takes each GPU's.
     """
 
-    def __init__(self, backbone: nn.Module, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = linear_probe_head(int(backbone.num_features), num_classes)  # type: ignore[arg-type]
+        self.head = linear_probe_head(backbone.num_features, num_classes)
 
     def train(self, mode: bool = True) -> "LinearProbe":
         super().train(mode)
@@ -92,8 +92,7 @@ def run(config: LinearConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     with prepared(config.runtime) as device:
         view = ClassifyView(config.augment, config.data.crop_size)
         dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
-        modality = config.data.modality
-        backbone = frozen_backbone(config.backbone, inputs, run, modality=modality, seed=config.seed, device=device)
+        backbone = frozen_backbone(config, inputs, run, device)
         with seeded(config.seed, "head"):
             probe = LinearProbe(backbone, len(dataset.classes)).to(device)
         figures = _train(config, probe, dataset, inputs, run, device)
@@ -110,7 +109,8 @@ def run(config: LinearConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         )
     if is_main():
         write_table(run, "predictions", "predictions", predictions, vectors="probabilities")
-        about = header("linear", run, backbone=config.backbone, modality=modality, classes=list(dataset.classes))
+        trained_on = config.data.modality
+        about = header("linear", run, backbone=config.backbone, modality=trained_on, classes=list(dataset.classes))
         save_weights(run, "weights", about, probe.weights())
         plot(run, "loss.png", partial(loss_curve, chance=math.log(len(dataset.classes))))
         most_likely = predictions.vectors.argmax(dim=1).tolist()
@@ -132,16 +132,7 @@ def run(config: LinearConfig, inputs: Inputs, run: Run) -> dict[str, float]:
 def _train(
     config: LinearConfig, probe: LinearProbe, dataset: ClipDataset, inputs: Inputs, run: Run, device: torch.device
 ) -> dict[str, float]:
-    loader = TrainLoader(
-        dataset,
-        config.global_batch_size,
-        seed=config.seed,
-        rank=rank(),
-        world_size=world_size(),
-        workers=config.runtime.workers,
-        prefetch=config.runtime.prefetch,
-        device=device,
-    )
+    loader = train_loader(config, dataset, device)
 
     def lr_at(step: int) -> float:
         return learning_rate(

@@ -5,16 +5,16 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vssl.artifacts import Inputs
 from vssl.checkpoint import identity
-from vssl.config import ConfigError
 from vssl.data.clips import ClipDataset
 from vssl.data.loader import TrainLoader
 from vssl.data.views import TwoView
-from vssl.device import prepared
-from vssl.distributed import all_reduce_sum, is_main, rank, world_size
+from vssl.device import placed, prepared
+from vssl.distributed import all_reduce_sum, is_main
 from vssl.loop import replaced_over_ranks, train
 from vssl.methods import Position, load_method
 from vssl.optim import build_optimizer, learning_rate
@@ -22,7 +22,7 @@ from vssl.plots import assignment_histogram, loss_curve
 from vssl.run import Run, StageError
 from vssl.stages.pretrain_config import PretrainConfig
 from vssl.stages.report import plot, training_figures
-from vssl.stages.sources import clips, header, one, stream_weights
+from vssl.stages.sources import clips, header, one, stream_weights, train_loader
 from vssl.weights import save_weights
 
 _HISTOGRAM_STEPS = 16  # batches whose nearest prototypes are counted for the plot
@@ -41,19 +41,8 @@ def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     with prepared(config.runtime) as device:
         view = TwoView(config.augment, config.data.crop_size)
         dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
-        method = _method(config, inputs, modality).to(device)
-        if config.runtime.channels_last:
-            method = method.to(memory_format=torch.channels_last_3d)
-        loader = TrainLoader(
-            dataset,
-            config.global_batch_size,
-            seed=config.seed,
-            rank=rank(),
-            world_size=world_size(),
-            workers=config.runtime.workers,
-            prefetch=config.runtime.prefetch,
-            device=device,
-        )
+        method = placed(_method(config, inputs), config.runtime, device)
+        loader = train_loader(config, dataset, device)
         try:
             _train(config, method, loader, inputs, run, device)
             figures = training_figures(run) | _counts(dataset, replaced_over_ranks(loader))
@@ -68,29 +57,25 @@ def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     return figures
 
 
-def _method(config: PretrainConfig, inputs: Inputs, modality: str) -> Any:
-    """The method on the CPU, with initial weights from the seed, or from the stages bound to `main` and `second`."""
+def _method(config: PretrainConfig, inputs: Inputs) -> Any:
+    """The method on the CPU: single-stream with weights drawn from the seed, cross-stream with `main` and `second`."""
     method = load_method(config.method.name)(
         config.method, config.backbone, global_batch_size=config.global_batch_size, seed=config.seed
     )
-    other = {"rgb": "flow", "flow": "rgb"}
-    wanted = {"main": modality, "second": other[modality]} if config.method.main_stream else {"main": modality}
-    bound = {role: one(inputs, role) for role in wanted}
-    loaded = {
-        role: stream_weights(artifact, config.backbone, wanted[role]).tensors
-        for role, artifact in bound.items()
-        if artifact is not None
-    }
-    if not loaded:
+    if config.method.main_stream is None:
         return method
-    if len(loaded) < len(wanted):
-        missing = next(role for role in wanted if role not in loaded)
+    main, second = one(inputs, "main"), one(inputs, "second")
+    if main is None or second is None:
+        missing = "main" if main is None else "second"
         raise StageError(f"no weights are bound to the role `{missing}`; a cross-stream stage starts from both streams")
+    modalities = ("rgb", "flow") if config.method.main_stream == "rgb" else ("flow", "rgb")
+    weights = [stream_weights(a, config.backbone, modality) for a, modality in zip((main, second), modalities)]
     try:
-        method.load_streams(**loaded)
-    except (ConfigError, ValueError, RuntimeError) as error:
-        origins = " and ".join(artifact.origin for artifact in bound.values() if artifact is not None)
-        raise StageError(f"the weights of {origins} do not fit method {config.method}: {error}") from None
+        method.load_streams(*(one_stream.tensors for one_stream in weights))
+    except (ValueError, RuntimeError) as error:
+        raise StageError(
+            f"the weights of {main.origin} and {second.origin} do not fit method {config.method}: {error}"
+        ) from None
     return method
 
 
@@ -130,9 +115,10 @@ def _counts(dataset: ClipDataset, replaced: list[str]) -> dict[str, float]:
 def _nearest_prototypes(method: Any, loader: TrainLoader) -> Tensor:
     """(C,) how often each prototype is the nearest one to a view, over some batches of an epoch; all ranks call."""
     method.eval()
+    prototypes = F.normalize(method.prototypes.weight, dim=1)  # the last update left no unit rows
     position = Position(step=0, epoch=0, steps_per_epoch=loader.steps_per_epoch)
-    counts = torch.zeros(len(method.prototypes.weight), dtype=torch.int64, device=method.prototypes.weight.device)
+    counts = torch.zeros(len(prototypes), dtype=torch.int64, device=prototypes.device)
     for _, batch in zip(range(_HISTOGRAM_STEPS), loader.batches(0, 0)):
         for embeddings in method.embed(batch, position):  # (B, D)
-            counts += method.prototypes(embeddings).argmax(dim=1).bincount(minlength=len(counts))
+            counts += (embeddings @ prototypes.T).argmax(dim=1).bincount(minlength=len(counts))
     return all_reduce_sum(counts).cpu()

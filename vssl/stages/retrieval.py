@@ -26,8 +26,7 @@ def run(config: RetrievalConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         `recall_at_<k>`, `chance_recall_at_1`, `gallery_videos`, `query_videos`.
     """
     with prepared(config.runtime) as device:
-        modality = config.data.modality
-        backbone = frozen_backbone(config.backbone, inputs, run, modality=modality, seed=config.seed, device=device)
+        backbone = frozen_backbone(config, inputs, run, device)
 
         def per_window(windows: Tensor) -> Tensor:
             return unit(backbone(windows).float().mean(dim=(2, 3, 4)))  # (n, F)

@@ -4,17 +4,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from vssl.artifacts import Artifact, Inputs
 from vssl.backbones.backbone_config import BackboneConfig
-from vssl.backbones.build import build_backbone
+from vssl.backbones.build import Backbone, build_backbone
 from vssl.config import to_mapping
 from vssl.data.clips import ClipDataset
 from vssl.data.dataset_config import ClipsConfig
+from vssl.data.loader import TrainLoader
 from vssl.data.views import ViewMaker
+from vssl.device import placed
+from vssl.distributed import rank, world_size
 from vssl.randomness import seeded
 from vssl.run import Run, StageError
+from vssl.stages.linear_config import LinearConfig
+from vssl.stages.pretrain_config import PretrainConfig
+from vssl.stages.retrieval_config import RetrievalConfig
 from vssl.weights import Weights, fill, load_weights
 
 
@@ -47,19 +52,31 @@ def stream_weights(artifact: Artifact, backbone: BackboneConfig, modality: str) 
     return weights
 
 
-def frozen_backbone(
-    config: BackboneConfig, inputs: Inputs, run: Run, *, modality: str, seed: int, device: torch.device
-) -> nn.Module:
+def train_loader(config: PretrainConfig | LinearConfig, dataset: ClipDataset, device: torch.device) -> TrainLoader:
+    """This rank's batches for training."""
+    return TrainLoader(
+        dataset,
+        config.global_batch_size,
+        seed=config.seed,
+        rank=rank(),
+        world_size=world_size(),
+        workers=config.runtime.workers,
+        prefetch=config.runtime.prefetch,
+        device=device,
+    )
+
+
+def frozen_backbone(config: LinearConfig | RetrievalConfig, inputs: Inputs, run: Run, device: torch.device) -> Backbone:
     """The backbone under evaluation, in eval mode and without gradients: of the bound weights, or untrained."""
-    with seeded(seed, "weights"):
-        backbone = build_backbone(config)
+    with seeded(config.seed, "weights"):
+        backbone = build_backbone(config.backbone)
     artifact = one(inputs, "weights")
     if artifact is None:
         run.say("no weights are bound: evaluating an untrained network")
     else:
-        weights = stream_weights(artifact, config, modality)
+        weights = stream_weights(artifact, config.backbone, config.data.modality)
         fill(backbone, weights.part("backbone"), what=f"the weights of {artifact.origin}")
-    return backbone.requires_grad_(False).eval().to(device)
+    return placed(backbone.requires_grad_(False).eval(), config.runtime, device)
 
 
 def header(kind: str, run: Run, *, backbone: BackboneConfig, modality: str, **more: Any) -> Mapping[str, Any]:

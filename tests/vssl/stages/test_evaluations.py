@@ -12,9 +12,10 @@ import torch
 from tests.tiny_stages import BACKBONE, Stage, clips, make_stages, runtime, weights_of
 from vssl.artifacts import Artifact, digest, read_json
 from vssl.backbones.backbone_config import TinyConfig
-from vssl.config import build
+from vssl.config import build, changed
+from vssl.device import placed
 from vssl.run import StageError, Stopped
-from vssl.stages import fusion, linear, retrieval
+from vssl.stages import fusion, linear, pretrain, retrieval, sources
 from vssl.stages.fusion_config import FusionConfig
 from vssl.stages.retrieval_config import RetrievalConfig
 from vssl.weights import load_weights
@@ -49,6 +50,27 @@ def made(root: Path, stage: Stage, name: str, kind: str) -> tuple[Artifact, ...]
 
 def without_weights(stage: Stage) -> Stage:
     return replace(stage, inputs={role: ones for role, ones in stage.inputs.items() if role != "weights"})
+
+
+def test_every_kind_heeds_the_memory_format(stages, root, tmp_path, monkeypatch):
+    """Of each network that is placed on a device, also where it is only evaluated."""
+    seen = []
+    for module in (pretrain, sources):
+        monkeypatch.setattr(module, "placed", lambda *given: seen.append(placed(*given)) or seen[-1])
+    for stage in (stages["single"], stages["linear"], searching(stages, root, "rgb")):
+        config = changed(stage.config, {"runtime": {"channels_last": True}})
+        metrics = replace(stage, config=config).execute(tmp_path)
+        kernel = next(p for p in seen.pop().parameters() if p.ndim == 5 and p.shape[1] > 1)
+        assert kernel.is_contiguous(memory_format=torch.channels_last_3d)
+        assert metrics == pytest.approx(stage.execute(tmp_path / "plain"), rel=1e-4, abs=1e-4)
+
+
+def test_a_cross_stream_stage_needs_both_streams(stages, tmp_path):
+    cross = stages["cross"]
+    for role in ("main", "second"):
+        fewer = {name: ones for name, ones in cross.inputs.items() if name != role}
+        with pytest.raises(StageError, match=f"no weights are bound to the role `{role}`"):
+            replace(cross, inputs=fewer).execute(tmp_path)
 
 
 def test_weights_say_what_they_belong_to(stages, root):
