@@ -181,7 +181,7 @@ def test_a_bad_line(row: Row, store: Path, attempt: Try) -> None:
     Row(
         "missing input",
         WRITTEN,
-        (HERE, "`x` needs the input `second` (weights)", "inputs: {second: NAME}"),
+        (HERE, "`x` needs the input `main` (weights)", "inputs: {main: NAME}"),
         sweep=FLOW + "  - {name: x, kind: pretrain, config: [recipe=vicc_cross, method.main_stream=rgb], "
         "inputs: {motion: motion}}\n",
     ),

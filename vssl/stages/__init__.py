@@ -68,7 +68,7 @@ STAGES: dict[str, StageKind] = {
         roles={
             "dataset": _DATASET,
             "motion": _MOTION,
-            "main": _WEIGHTS,
+            "main": Role(types=("weights",)),  # of a cross-stream stage; a single-stream one starts from its seed
             "second": Role(types=("weights",)),
         },
         makes={"weights": "weights", "plots": "plots"},
