@@ -80,19 +80,14 @@ def all_reduce_max(tensor: Tensor) -> Tensor:
     return largest
 
 
-def all_gather_cat(tensor: Tensor, dim: int = 0) -> Tensor:
-    """Equal-shaped tensors of all ranks, concatenated in rank order, without gradient.
-
-    Args:
-        tensor: (..., N_r, ...) with the same shape on every rank.
-        dim: axis to concatenate along.
-    """
+def all_gather_cat(tensor: Tensor) -> Tensor:
+    """(N, ...) tensors of one shape on all ranks, concatenated in rank order to (W * N, ...), without gradient."""
     if world_size() == 1:
         return tensor.detach()
     local = tensor.detach().contiguous()
     parts = [torch.empty_like(local) for _ in range(world_size())]
     dist.all_gather(parts, local)
-    return torch.cat(parts, dim=dim)
+    return torch.cat(parts)
 
 
 def broadcast_object(value: Any, source: int = 0) -> Any:

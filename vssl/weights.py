@@ -21,7 +21,7 @@ def save_weights(run: Run, name: str, header: Mapping[str, Any], tensors: Mappin
     Args:
         run: the stage's execution; rank 0 only.
         name: of the artifact.
-        header: at least `kind`, `method`, `backbone` and `modality`.
+        header: at least `kind`, `stage`, `backbone` and `modality`.
         tensors: by full name, such as `backbone.*`, `projector.*`, `prototypes.weight`.
     """
     run.check_ownership()

@@ -105,12 +105,6 @@ class TrainLoader:
                 video_ids=read["video_ids"],
             )
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"replaced": list(self.replaced)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.replaced = list(state["replaced"])
-
     def close(self) -> None:
         """End the loader processes."""
         self._reader.close()

@@ -130,5 +130,5 @@ def test_a_file_cut_short_is_found(suffix: str, tmp_path: Path) -> None:
     cut = tmp_path / f"cut{suffix}"
     for tenths in (6, 7, 8):
         cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * tenths // 10])
-        with pytest.raises(BrokenVideo, match="truncated|Invalid data"):  # the latter where the cut is within a frame
+        with pytest.raises(BrokenVideo, match=r"truncated|Invalid data"):  # the latter where the cut is within a frame
             inspect(cut)
