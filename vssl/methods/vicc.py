@@ -15,9 +15,9 @@ from vssl.losses.swapped_prediction import entropy, sinkhorn, swapped_prediction
 from vssl.methods import Position
 from vssl.methods.vicc_config import ViCCConfig
 from vssl.nn.batchnorm import norm_layer
+from vssl.nn.embedding_queue import EmbeddingQueue, gather_rows, local_length, slice_rows
 from vssl.nn.heads import Projector
 from vssl.nn.prototypes import Prototypes
-from vssl.nn.embedding_queue import EmbeddingQueue, gather_rows, local_length, slice_rows
 from vssl.randomness import seeded, stream
 
 
