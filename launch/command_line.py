@@ -1,12 +1,13 @@
 """The line a person types after `pipeline.py`, as a value."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from launch.compose import parse_override
 from vssl.config import ConfigError, nearest
+from vssl.stages import STAGES
 
 KEYS = (
     *("sweep", "action", "scale", "executor", "cluster", "data", "root"),
@@ -14,6 +15,8 @@ KEYS = (
 )
 ACTIONS = ("submit", "plan")
 EXECUTORS = ("auto", "local", "debug")
+_SETTING = "STAGE.KEY=VALUE, with `all` as STAGE for every stage"
+_STORE_KEYS = "store.read=[FOLDER,...] and store.artifact_root.KIND=FOLDER"
 Values = tuple[tuple[str, Any], ...]  # (dotted key, value), in the order given
 
 
@@ -31,6 +34,7 @@ class CommandLine:
     until: tuple[str, ...] = ()
     force: tuple[str, ...] = ()
     store_read: tuple[Path, ...] = ()
+    artifact_root: Mapping[str, Path] = field(default_factory=dict)  # kind -> folder
     grid: Values = ()  # ("linear.optim.base_lr", [0.1, 0.3])
     stages: Values = ()  # ("linear.optim.weight_decay", 1e-4)
 
@@ -52,11 +56,9 @@ def parse(arguments: Sequence[str], cwd: Path) -> CommandLine:
         if key in given:
             raise ConfigError(f"`{key}` is given twice: {given[key]!r} and {value!r}; keep one")
         given[key] = value
-    store = [key for key in given if key.partition(".")[0] == "store"]
-    if any(key != "store.read" for key in store):
-        raise ConfigError(f"unknown key `{store[0]}`; accepted: store.read=[FOLDER,...]")
     if not given.get("sweep"):
         raise ConfigError("no sweep; say which, as in sweep=vicc_cross")
+    store_read, artifact_root = _store(given, cwd)
     return CommandLine(
         sweep=_sweep(_text(given, "sweep", ""), cwd),
         action=_choice(given, "action", ACTIONS),
@@ -69,9 +71,10 @@ def parse(arguments: Sequence[str], cwd: Path) -> CommandLine:
         from_=_selectors(given, "from"),
         until=_selectors(given, "until"),
         force=_selectors(given, "force"),
-        store_read=tuple(_folder(item, "store.read", cwd) for item in _list(given.get("store.read", []))),
-        grid=_under(given, "grid"),
-        stages=_under(given, "stages"),
+        store_read=store_read,
+        artifact_root=artifact_root,
+        grid=_under(given, "grid", f"grid.{_SETTING}"),
+        stages=_under(given, "stages", f"stages.{_SETTING}"),
     )
 
 
@@ -125,12 +128,34 @@ def _selectors(given: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(_list(value))
 
 
-def _under(given: Mapping[str, Any], top: str) -> Values:
-    """Everything below `grid` or `stages`, a mapping's entries one by one."""
+def _store(given: Mapping[str, Any], cwd: Path) -> tuple[tuple[Path, ...], dict[str, Path]]:
+    """Stores to read, and kind -> where its artifacts lie."""
+    read: tuple[Path, ...] = ()
+    roots: dict[str, Path] = {}
+    for key, value in _under(given, "store", _STORE_KEYS):
+        top, _, kind = key.partition(".")
+        if key == "read":
+            read = tuple(_folder(item, "store.read", cwd) for item in _list(value))
+        elif top == "artifact_root" and (kind or isinstance(value, dict)):
+            for name, folder in {kind: value}.items() if kind else value.items():
+                if name not in STAGES:
+                    raise ConfigError(
+                        f"store.artifact_root: no kind `{name}`{nearest(name, STAGES)}; accepted: {', '.join(STAGES)}"
+                    )
+                roots[name] = _folder(folder, f"store.artifact_root.{name}", cwd)
+        else:
+            raise ConfigError(
+                f"`store.{key}` is {value!r}{nearest(top, ('read', 'artifact_root'))}; accepted: {_STORE_KEYS}"
+            )
+    return read, roots
+
+
+def _under(given: Mapping[str, Any], top: str, form: str) -> Values:
+    """Everything below `grid`, `stages` or `store`, a mapping's entries one by one."""
     found: list[tuple[str, Any]] = []
     for key, value in given.items():
         if key == top and not isinstance(value, dict):
-            raise ConfigError(f"`{top}` is {value!r}; write {top}.STAGE.KEY=VALUE, or {top}.all.KEY=VALUE")
+            raise ConfigError(f"`{top}` is {value!r}; write {form}")
         if key == top:
             found += value.items()
         elif key.startswith(f"{top}."):

@@ -22,7 +22,7 @@ from launch.plan import Plan
 from launch.planner import make_plan
 from launch.selection import Selection, select
 from launch.splits import check_splits
-from launch.store import Store
+from launch.store import Store, default_root
 from vssl.config import ConfigError
 
 
@@ -35,14 +35,10 @@ def main(arguments: Sequence[str]) -> int:
         return BAD_INPUT
 
 
-def default_root() -> Path:
-    """Where results lie unless `root=` says otherwise: $VSSL_ROOT, else runs/ of this checkout."""
-    return Path(os.environ.get("VSSL_ROOT") or _CHECKOUT / "runs").absolute()
-
-
 def _run(line: CommandLine) -> int:
     # Names written on this machine are seen on this machine: nothing to wait for.
-    store = Store(line.root or default_root(), read=line.store_read, visibility_s=0.0)
+    root = line.root or default_root()
+    store = Store(root, read=line.store_read, artifact_root=line.artifact_root, visibility_s=0.0)
     store.check()
     composer = Composer(_CHECKOUT / "configs")
     plan = make_plan(line, store.source_digest, checkout=_CHECKOUT, composer=composer)

@@ -201,11 +201,14 @@ class Store:
         """Refuse a root that can be no folder, before anything asks what is in it.
 
         Raises:
-            ConfigError: the root, or a part of its path, is a file; or a store to be read is not there.
+            ConfigError: a root, or a part of its path, is a file; or a store to be read is not there.
         """
-        existing = next(path for path in (self.root, *self.root.parents) if path.exists())
-        if not existing.is_dir():
-            raise ConfigError(f"{existing} is a file, not a folder; choose another store with root=FOLDER")
+        places = {"root=FOLDER": self.root}
+        places |= {f"store.artifact_root.{kind}=FOLDER": root for kind, root in self.artifact_root.items()}
+        for key, place in places.items():
+            existing = next(path for path in (place, *place.parents) if path.exists())
+            if not existing.is_dir():
+                raise ConfigError(f"{existing} is a file, not a folder; choose another one with {key}")
         for folder in self.read:
             if not folder.is_dir():
                 raise ConfigError(f"store.read: no folder {folder}; name folders that hold `stages/`")

@@ -38,6 +38,13 @@ def test_a_mapping_for_grid_or_stages_is_its_entries() -> None:
     assert line.grid == (("all", {"seed": [1, 2]}),)
 
 
+def test_folders_of_the_store_are_meant_from_where_the_line_is_typed() -> None:
+    line = parse(["sweep=s", "store.artifact_root.flow=/scratch", "store.artifact_root.retrieval=big"], CWD)
+    assert line.artifact_root == {"flow": Path("/scratch"), "retrieval": Path("/work/big")}
+    assert parse(["sweep=s", "store={read:[/x],artifact_root:{flow:/y}}"], CWD).artifact_root == {"flow": Path("/y")}
+    assert parse(["sweep=s", "store={read:[/x],artifact_root:{flow:/y}}"], CWD).store_read == (Path("/x"),)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -52,6 +59,9 @@ def test_a_mapping_for_grid_or_stages_is_its_entries() -> None:
         (["sweep=s", "scale=[demo]"], "expected one name"),
         (["sweep=s", "only=3"], "expected stage names"),
         (["sweep=s", "store.write=[/x]"], "accepted: store.read"),
+        (["sweep=s", "store=/x"], r"write store.read=\[FOLDER,...\] and store.artifact_root.KIND=FOLDER"),
+        (["sweep=s", "store.artifact_root=/x"], "accepted: .*store.artifact_root.KIND=FOLDER"),
+        (["sweep=s", "store.artifact_root.flwo=/x"], "no kind `flwo` .did you mean `flow`"),
         (["sweep=s", "root=3"], "expected a folder"),
         (["sweep=s", "grid=3"], r"grid.STAGE.KEY=VALUE"),
     ],

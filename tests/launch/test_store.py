@@ -125,5 +125,7 @@ def test_a_read_only_root_is_bad_input(store, chain, monkeypatch):
 
 def test_a_root_that_is_a_file_is_bad_input(tmp_path, chain):
     (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"is a file, not a folder; .* store.artifact_root.flow=FOLDER"):
+        Store(tmp_path, artifact_root={"flow": tmp_path / "file" / "x"}).check()
     with pytest.raises(ConfigError, match="is a file, not a folder"):
         Store(tmp_path / "file").save_plan(chain)
