@@ -1,27 +1,16 @@
 """Retrieval and fusion against stored results of the original."""
 
-import os
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
+from tests.goldens import golden_tensors
 from vssl.evals.features import mean_over_windows, unit
 from vssl.evals.metrics import recall_at
 from vssl.evals.protocols import Described, centred, cosine_similarity, fused_probabilities, fused_similarity, join
 
 
-@pytest.fixture
-def stored():
-    golden = Path(os.environ.get("VSSL_GOLDEN", Path(__file__).parents[2] / "golden"))
-    return lambda name: {
-        k: torch.from_numpy(v) for k, v in np.load(golden / "vicc" / name).items() if v.dtype.kind != "U"
-    }
-
-
-def test_point_13_retrieval_equals_the_original(stored):
-    z = stored("retrieval.npz")
+def test_point_13_retrieval_equals_the_original():
+    z = golden_tensors("retrieval")
     ks = z["ks"].tolist()
     for stream in ("rgb", "flow"):
         similarity = cosine_similarity(z[f"test_{stream}"], z[f"train_{stream}"])
@@ -31,9 +20,9 @@ def test_point_13_retrieval_equals_the_original(stored):
 
 
 @pytest.mark.parametrize("extra", [0, 3])
-def test_point_13_fusion_joins_by_name_under_permuted_storage_order(stored, extra):
+def test_point_13_fusion_joins_by_name_under_permuted_storage_order(extra):
     """The flow features lie in another order, and may hold videos that RGB lacks: names decide, not positions."""
-    z = stored("retrieval.npz")
+    z = golden_tensors("retrieval")
 
     def stream(split, name, order, extra=0):
         names = [f"class/{split}_{index}.mp4" for index in order.tolist()]

@@ -1,15 +1,17 @@
 """ViCC against recorded steps of the original."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from tests.goldens import golden_tensors
+from tests.goldens import golden, golden_tensors
 from tests.vicc_steps import Kept, Unit, at, method_on, step
 from vssl.methods.vicc import ViCC
 from vssl.optim import LARC, set_learning_rate
 
-MODES = {"nograd2": {"bn": "shuffle"}, "grad2": {"bn": "local", "second_view_grad": True}}
+MODES: dict[str, dict[str, Any]] = {"nograd2": {"bn": "shuffle"}, "grad2": {"bn": "local", "second_view_grad": True}}
 
 
 def same(found: torch.Tensor, expected: torch.Tensor) -> None:
@@ -56,12 +58,19 @@ def test_point_02_single_queue_golden() -> None:
         same(torch.stack([queue.rows for queue in method.queues]), arrays["queue"][n])
 
 
-CROSS = {
-    "fwd_nograd2": {"main_stream": "rgb"},
-    "rev_nograd2": {"main_stream": "flow"},
-    "fwd_grad2": {"main_stream": "rgb", **MODES["grad2"]},
-    "fwd_vfa01_nograd2": {"main_stream": "rgb", "views_for_assign": (0, 1)},
-}
+def cross_cases() -> dict[str, dict[str, Any]]:
+    """Name of each case in the file -> knobs: `rev` trains flow, `vfa01` assigns from views 0 and 1 alone."""
+    names = [key.removesuffix("_loss") for key in golden("cross_loss") if key.endswith("_loss")]
+    cases: dict[str, dict[str, Any]] = {}
+    for name in names:
+        direction, *views, mode = name.split("_")
+        cases[name] = {"main_stream": {"fwd": "rgb", "rev": "flow"}[direction]} | MODES[mode]
+        if views:
+            cases[name]["views_for_assign"] = tuple(map(int, views[0].removeprefix("vfa")))
+    return cases
+
+
+CROSS = cross_cases()
 
 
 def two_streams(clip_1: torch.Tensor, clip_2: torch.Tensor) -> dict[str, torch.Tensor]:
