@@ -11,6 +11,7 @@ from launch.elements import Element
 from launch.exit_codes import DONE
 from launch.guard import listing_path
 from launch.provenance import code_digest, versions
+from launch.store import generation
 from vssl.artifacts import (
     FILE_TYPES,
     StageFolder,
@@ -63,7 +64,7 @@ def complete(
         "stage_id": element.stage_id,
         "name": element.name,
         "pipeline": element.pipeline,
-        "generation": _generation(folder),
+        "generation": generation(folder),
         "metrics": dict(metrics),
         "artifacts": artifacts,
         "inputs": dict(inputs),
@@ -121,7 +122,3 @@ def _sync(path: Path) -> None:
 def _seconds(attempt: Mapping[str, Any]) -> float:
     """Length of an ended attempt; 0 for one whose end nobody recorded, and for the running one."""
     return float(attempt.get("ended_at_ms", attempt["started_at_ms"]) - attempt["started_at_ms"]) / 1000
-
-
-def _generation(folder: StageFolder) -> int:
-    return 1 + sum(1 for _ in folder.root.parent.glob(f"{folder.root.name}~*"))

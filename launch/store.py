@@ -152,11 +152,6 @@ class Store:
                 found[stage.name] = finished
         return found
 
-    def generation(self, name: str) -> int:
-        """1 for a stage that was never redone; one more for each folder that was set aside."""
-        folder = self.stage(name).root
-        return 1 + sum(1 for path in folder.parent.glob(f"{name}~*") if path.name.rpartition("~")[2].isdigit())
-
     def set_aside(self, name: str, generation: int) -> bool:
         """Rename a stage's folder to `<name>~<generation>` so that the stage starts anew.
 
@@ -246,6 +241,12 @@ def _record(path: Path) -> Mapping[str, Any] | None:
             f"{path} is damaged ({error}); remove the folder {path.parent}, and the same line makes it anew"
         ) from None
     return record
+
+
+def generation(folder: StageFolder) -> int:
+    """1 for a stage that was never redone, else one more than the highest that was set aside: some may be removed."""
+    aside = (path.name.rpartition("~")[2] for path in folder.root.parent.glob(f"{folder.root.name}~*"))
+    return 1 + max((int(number) for number in aside if number.isdigit()), default=0)
 
 
 def is_full(error: BaseException | None) -> bool:

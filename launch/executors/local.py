@@ -24,7 +24,7 @@ from launch.provenance import code_digest
 from launch.pushing import Pusher
 from launch.report import print_report
 from launch.status import rank_error
-from launch.store import Finished, Store, input_digests, recorded_digests
+from launch.store import Finished, Store, generation, input_digests, recorded_digests
 from vssl.artifacts import read_json
 from vssl.config import ConfigError, nearest
 
@@ -217,17 +217,17 @@ class Queue:
     def _clear_folder(self, name: str) -> bool:
         """Set aside what was made from other inputs or is forced; False where another process was faster."""
         stage = self.stages[name]
-        generation = self.store.generation(stage.folder)
         folder = self.store.stage(stage.folder)
+        number = generation(folder)
         wanted = input_digests(stage, self.finished)
         records = [record for record in (read_json(folder.done), read_json(folder.inputs)) if record is not None]
         outdated = any(recorded_digests(record) != wanted for record in records)
         forced = name in self.to_force and folder.root.exists()
-        if (outdated or forced) and not self.store.set_aside(stage.folder, generation):
+        if (outdated or forced) and not self.store.set_aside(stage.folder, number):
             return False
         if outdated or forced:
             why = "redone as asked" if forced else "its inputs have changed"
-            self.view.say(f"{name}: {why}; the old folder is now {stage.folder}~{generation}")
+            self.view.say(f"{name}: {why}; the old folder is now {stage.folder}~{number}")
         self.to_force.discard(name)
         return True
 

@@ -1,12 +1,13 @@
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from launch.elements import create_batch, element
 from launch.plan import plan_from_mapping
-from launch.store import Store
+from launch.store import Store, generation
 from vssl.artifacts import read_json, write_json
 from vssl.config import ConfigError
 
@@ -59,13 +60,17 @@ def test_finished_stages_of_other_stores_are_read_and_never_written(tmp_path, st
 def test_setting_aside_counts_generations_and_only_one_process_wins(store, chain, run_stage):
     name = chain["first"].folder
     run_stage(chain, "first")
-    assert store.generation(name) == 1
+    folder = store.stage(name)
+    assert generation(folder) == 1
     assert store.set_aside(name, 1)
-    assert store.generation(name) == 2
+    assert generation(folder) == 2
     run_stage(chain, "first")
     assert read_json(store.stage(name).done)["generation"] == 2
     assert not store.set_aside(name, 1), "whoever decided on an older view must not rename the new folder"
-    assert store.stage(name).done.exists()
+    assert folder.done.exists()
+    assert store.set_aside(name, 2)
+    shutil.rmtree(folder.root.with_name(f"{name}~1"))
+    assert generation(folder) == 3, "a number that is taken would never be free again"
 
 
 def test_artifacts_of_a_kind_lie_where_artifact_root_says(tmp_path, chain):
