@@ -154,6 +154,9 @@ def _under(given: Mapping[str, Any], top: str, form: str) -> Values:
     """Everything below `grid`, `stages` or `store`, a mapping's entries one by one."""
     found: list[tuple[str, Any]] = []
     for key, value in given.items():
+        if key == top == "grid" and isinstance(value, list):
+            found.append(("", value))  # one axis, whose mappings name stages and keys
+            continue
         if key == top and not isinstance(value, dict):
             raise ConfigError(f"`{top}` is {value!r}; write {form}")
         if key == top:

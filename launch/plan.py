@@ -15,12 +15,12 @@ from vssl.config import knob, to_mapping
 class Resources:
     """What one stage asks of the machine. Key names are submitit's; never part of a stage's identity."""
 
-    nodes: int = knob(1, doc="nodes")
-    tasks_per_node: int = knob(1, doc="processes (ranks) on each node; one per GPU where there are GPUs")
-    gpus_per_node: int = knob(0, doc="GPUs on each node")
-    cpus_per_task: int = knob(2, doc="cores of each process")
-    mem_gb: float = knob(8.0, doc="memory of each node")
-    timeout_min: int = knob(60, doc="time limit")
+    nodes: int = knob(1, doc="nodes", at_least=1)
+    tasks_per_node: int = knob(1, doc="processes (ranks) on each node; one per GPU where there are GPUs", at_least=1)
+    gpus_per_node: int = knob(0, doc="GPUs on each node", at_least=0)
+    cpus_per_task: int = knob(2, doc="cores of each process", at_least=1)
+    mem_gb: float = knob(8.0, doc="memory of each node", above=0)
+    timeout_min: int = knob(60, doc="time limit", at_least=1)
 
     @property
     def ranks(self) -> int:

@@ -40,7 +40,6 @@ class Resolver:
         self._elements = tuple(elements)
         self._keys = {kind: keys(STAGES[kind].config_class()) for kind in {element.kind for element in self._elements}}
         self._line = self._split_by_selector(stages)
-        self._settings: dict[str, tuple[list[Setting], list[Mapping[str, Any]]]] = {}
         self._bases: dict[tuple[str, tuple[Setting, ...]], dict[str, Any]] = {}
         self._first: dict[tuple[str, tuple[Setting, ...], tuple[str, ...]], Any] = {}
 
@@ -98,7 +97,7 @@ class Resolver:
                 if key == "resources":
                     found = self._classes.get(value)
                 elif key.startswith("resources."):
-                    found = self._classes.changed(found, {key.removeprefix("resources."): value})
+                    found = changed(found, {key.removeprefix("resources."): value}, "resources")
         except ConfigError as error:
             raise ConfigError(f"stage `{element.name}` ({element.where}): {error}") from None
         return found
@@ -179,7 +178,10 @@ class Resolver:
         choices: dict[str, str] = {}
         values: list[Setting] = []
         for key, value in settings:
-            if key in self._composer.groups and isinstance(value, str):
+            if key in self._composer.groups and not isinstance(value, Mapping):
+                if not isinstance(value, str):
+                    options = ", ".join(self._composer.options(key))
+                    raise ConfigError(f"`{key}` is {value!r}; expected a mapping of its keys, or one of {options}")
                 choices[key] = value
             else:
                 values.append((key, value))

@@ -7,7 +7,7 @@ from typing import Any
 
 from launch.marked_yaml import load_plain
 from launch.plan import Resources
-from vssl.config import ConfigError, build, nearest, to_mapping
+from vssl.config import ConfigError, build, changed, nearest
 
 DEFAULT = "cpu"
 
@@ -28,15 +28,21 @@ class ResourceClasses:
                 raise ConfigError(f"{path}: {error}") from None
         return found
 
-    def get(self, asked: str | Mapping[str, Any]) -> Resources:
-        """A class by name, or the default class with some values replaced."""
+    def get(self, asked: Any) -> Resources:
+        """A class by name, or the default class with the values of a mapping.
+
+        Raises:
+            ConfigError: no such class, or a value that cannot be asked for.
+        """
         if isinstance(asked, str):
             if asked not in self._classes:
                 raise ConfigError(
                     f"resources is `{asked}`{nearest(asked, self._classes)}; accepted: {', '.join(self._classes)}"
                 )
             return self._classes[asked]
-        return build(Resources, {**to_mapping(self._classes.get(DEFAULT, Resources())), **asked})
-
-    def changed(self, resources: Resources, patch: Mapping[str, Any]) -> Resources:
-        return build(Resources, {**to_mapping(resources), **patch})
+        if not isinstance(asked, Mapping):
+            raise ConfigError(
+                f"resources is {asked!r}; expected a mapping, as in {{cpus_per_task: 4}}, or one of "
+                f"{', '.join(self._classes)}"
+            )
+        return changed(self._classes.get(DEFAULT, Resources()), asked, "resources")

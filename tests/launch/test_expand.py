@@ -106,6 +106,8 @@ def test_coupled_axes_move_together(tmp_path: Path) -> None:
     text = CHAIN + "grid:\n  - {leaf-a.seed: 7, leaf-b.seed: 70}\n  - {leaf-a.seed: 8, leaf-b.seed: 80}\n"
     plan = plan_text(tmp_path, text)
     assert [s.config["seed"] for s in plan if s.template == "leaf"] == [7, 8, 70, 80]
+    line = plan_text(tmp_path, CHAIN, "grid=[{leaf-a.seed:7,leaf-b.seed:70},{leaf-a.seed:8,leaf-b.seed:80}]")
+    assert [stage.stage_id for stage in line] == [stage.stage_id for stage in plan]
     plan = plan_text(tmp_path, text, "grid.leaf-a.seed=[1,2,3]")  # the line's axis replaces the sweep's
     assert [s.config["seed"] for s in plan if s.element == "leaf-a"] == [1, 2, 3]
     assert "leaf-b" in plan.by_name
@@ -269,7 +271,11 @@ def test_after_orders_without_data_and_may_look_down(tmp_path: Path) -> None:
         (CHAIN, ["stages.leaf.sede=1"], "stages.leaf.sede: no stage of `leaf` reads.*did you mean `seed`"),
         (CHAIN, ["stages.leaf=1"], "stages.leaf.KEY=VALUE"),
         (CHAIN, ["stages.leaf.resources=gpu"], "resources is `gpu`.*cpu"),
-        (CHAIN, ["stages.leaf.resources.gpus=1"], "unknown key `gpus`"),
+        (CHAIN, ["stages.leaf.resources.gpus=1"], "unknown key `resources.gpus`"),
+        (CHAIN, ["stages.leaf.resources=5"], "resources is 5; expected a mapping.*cpu"),
+        (CHAIN, ["stages.leaf.resources=null"], "resources is None; expected a mapping.*cpu"),
+        (CHAIN, ["stages.leaf.resources.cpus_per_task=0"], "`resources.cpus_per_task` is 0; expected at least 1"),
+        (CHAIN, ["stages.leaf.resources={tasks_per_node:0}"], "`resources.tasks_per_node` is 0; expected at least 1"),
         (CHAIN.replace("s@root", "s@rot"), [], "`s` is not written by `rot`.*did you mean `root`"),
         (CHAIN.replace("before: s}", "before: l-a}", 1), [], ":4: `mid` reads `l-a`.*written further down"),
         (CHAIN.replace("l-a, l-b", "l-c, l-b"), [], "`last` reads `l-c`, which no stage writes.*did you mean `l-"),
@@ -293,6 +299,7 @@ def test_after_orders_without_data_and_may_look_down(tmp_path: Path) -> None:
         ("stages:\n  - {name: p, kind: pretrain}\n", [], "`epochs` is missing"),
         ("stages:\n  - {name: r, kind: retrieval, config: [data=./x]}\n", [], "give an absolute folder"),
         ("stages:\n  - {name: r, kind: flow, inputs: {}}\n", ["stages.r.data=ufc101"], "did you mean `ucf101`"),
+        ("stages:\n  - {name: r, kind: flow, inputs: {}}\n", ["stages.r.recipe=null"], "`recipe` is None; .*vicc_flow"),
     ],
 )  # fmt: skip
 def test_a_sweep_that_cannot_work_is_refused_with_the_place_and_the_remedy(
