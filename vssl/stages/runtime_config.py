@@ -19,7 +19,7 @@ class RuntimeConfig(CoresConfig):
     """How a stage runs its network."""
 
     amp: Literal["off", "bf16", "fp16"] = knob("off", doc="autocast precision of the networks; losses stay in float32")
-    deterministic: bool = knob(True, doc="bit-equal resume (on a GPU but for the gradient of 3D max pooling); slower there")
+    deterministic: bool = knob(True, doc="bit-equal resume (on a GPU, all but 3D max pooling); slower there")
     device: Literal["auto", "cpu", "cuda"] = knob("auto", doc="auto: cuda where there is one", semantic=False)
     prefetch: int = knob(2, doc="batches prepared ahead by each loader process", semantic=False, at_least=1)
     save_every_min: float = knob(10.0, doc="minutes between checkpoints", semantic=False, above=0)
