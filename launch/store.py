@@ -94,7 +94,8 @@ class Store:
 
     def source_record(self, key: str) -> Mapping[str, Any] | None:
         """The record of a prepared dataset; None where it is not prepared. One small file is read."""
-        return _record(self.source(key) / "source.json")
+        record: Mapping[str, Any] | None = read_json(self.source(key) / "source.json")
+        return record
 
     def source_digest(self, key: str) -> str | None:
         record = self.source_record(key)
@@ -127,7 +128,7 @@ class Store:
         """Completion records of a stage: this store's, then those of the stores that are read."""
         for root in (self.root, *self.read):
             folder = StageFolder(root / "stages" / name)
-            record = _record(folder.done)
+            record = read_json(folder.done)
             if record is not None:
                 yield Finished(folder, record)
 
@@ -227,20 +228,6 @@ class Store:
             if error.errno in _NO_FOLDER:
                 raise ConfigError(f"{place} is a file, not a folder; choose another store with root=FOLDER") from error
             raise
-
-
-def _record(path: Path) -> Mapping[str, Any] | None:
-    """
-    Raises:
-        ConfigError: the file is there and damaged. Records appear whole, so a disk or a person did it.
-    """
-    try:
-        record: Mapping[str, Any] | None = read_json(path)
-    except ValueError as error:
-        raise ConfigError(
-            f"{path} is damaged ({error}); remove the folder {path.parent}, and the same line makes it anew"
-        ) from None
-    return record
 
 
 def generation(folder: StageFolder) -> int:

@@ -21,7 +21,7 @@ PLAIN = [*CONFIGS, "vssl.artifacts", "vssl.run", "vssl.progress"]  # torch-free,
 # importing module (pattern) -> modules of this project that it may import (patterns); the first match counts
 MAY_IMPORT: dict[str, list[str]] = {
     "vssl.config": [],
-    "vssl.artifacts": [],
+    "vssl.artifacts": ["vssl.config"],
     "vssl.run": ["vssl.artifacts"],
     "vssl.progress": [],
     "vssl.*_config": [*CONFIGS, "vssl.artifacts"],

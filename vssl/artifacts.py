@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from vssl.config import ConfigError
+
 ArtifactType = Literal["dataset", "flow", "features", "predictions", "plots", "weights", "state", "metrics"]
 FILE_TYPES: frozenset[str] = frozenset({"weights", "state", "metrics"})
 
@@ -111,11 +113,17 @@ def create_json(path: Path, value: Any) -> bool:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file, or None where there is no such file."""
+    """The value in a JSON file, or None where there is no such file.
+
+    Raises:
+        ConfigError: the file is there and damaged. Files appear whole, so a disk or a person did it.
+    """
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}); remove it, and the same line makes it anew") from None
 
 
 @dataclass(frozen=True)

@@ -128,25 +128,44 @@ class Queue:
     def run(self, pusher: Pusher | None = None) -> int:
         """Bring every stage to an end; returns the exit code."""
         with self._listening():
-            while True:
-                self._advance()
-                for name in [name for name in self._children if self._poll(name)]:
-                    del self._children[name]
-                self._pass_on_stop()
-                if self._stops and not self._children:
-                    break
-                if not self._children and not self._in_states("elsewhere", "queued") and not self._ready():
-                    break
-                if pusher is not None and self._children:
-                    pusher.start()
-                self.view.refresh({name: children.folder for name, children in self._children.items()})
-                time.sleep(TICK_S)
+            try:
+                self._loop(pusher)
+            except BaseException:
+                self._abandon()
+                raise
         if self._stops and self._in_states("saved", "waiting", "queued", "elsewhere"):
             self.view.say("stopped; the same line goes on from here (without force=, where it was given)")
             return TRY_AGAIN
         if self._in_states("failed"):
             return FAILED
         return TRY_AGAIN if self._in_states("saved", "waiting") else DONE
+
+    def _loop(self, pusher: Pusher | None) -> None:
+        while True:
+            self._advance()
+            for name in [name for name in self._children if self._poll(name)]:
+                del self._children[name]
+            self._pass_on_stop()
+            if self._stops and not self._children:
+                return
+            if not self._children and not self._in_states("elsewhere", "queued") and not self._ready():
+                return
+            if pusher is not None and self._children:
+                pusher.start()
+            self.view.refresh({name: children.folder for name, children in self._children.items()})
+            time.sleep(TICK_S)
+
+    def _abandon(self) -> None:
+        """The queue itself fails: no stage goes on that nobody watches."""
+        for children in self._children.values():
+            children.terminate()
+        deadline = time.monotonic() + STOP_WAIT_S
+        running = list(self._children.values())
+        while running and self._stops < 2 and time.monotonic() < deadline:
+            running = [children for children in running if children.poll() is None]
+            time.sleep(TICK_S)
+        for children in running:
+            children.kill()
 
     def _in_states(self, *states: State) -> list[str]:
         return [name for name, state in self.states.items() if state in states]

@@ -278,7 +278,7 @@ def test_a_root_where_nothing_can_be_made(row: Row, tmp_path: Path, attempt: Try
     attempt(row, tmp_path)
 
 
-@rows(Row("damaged record", PLAN, ("source.json is damaged", "remove the folder", "the same line makes it anew")))
+@rows(Row("damaged record", PLAN, ("source.json is damaged", "remove it", "the same line makes it anew")))
 def test_a_damaged_record(row: Row, tmp_path: Path, attempt: Try) -> None:
     (key,) = plan_of("sweep=vicc_single", "scale=smoke").datasets
     (tmp_path / "sources" / key).mkdir(parents=True)

@@ -241,6 +241,19 @@ def test_two_queues_on_one_plan_run_every_stage_once(store, start, stage, make_p
         assert steps(store, one) == list(range(one.config.get("steps", 3)))
 
 
+def test_a_queue_that_fails_leaves_no_stage_running(store, run, stage, make_plan):
+    quick = stage("quick", seed=1)
+    plan = make_plan(stage("slow", steps=400, step_s=0.05), quick, stage("next", [quick], seed=2))
+    damaged = store.stage(plan["next"].folder).inputs
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    with pytest.raises(ConfigError, match=r"inputs.json is damaged .*; remove it"):
+        run(plan)
+    assert newest(store.stage(plan["slow"].folder))["outcome"] == "saved"
+    damaged.unlink()
+    assert run(plan, "quick", "next") == 0
+
+
 def test_force_on_a_running_stage_is_refused(store, start, run, stage, make_plan):
     plan = make_plan(stage("slow", steps=100, step_s=0.05))
     queue = start(plan)
