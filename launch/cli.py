@@ -57,6 +57,7 @@ def status(pipeline: PipelineName = "", root: Root = None, as_json: AsJson = Fal
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=folder.name, title_justify="left")
     for column in ("stage", "state", "step", "time"):
@@ -65,7 +66,7 @@ def status(pipeline: PipelineName = "", root: Root = None, as_json: AsJson = Fal
     for one in stages:
         step = f"{one.step}/{one.steps}" if one.steps else str(one.step or "")
         took = "" if one.wall_s is None else duration(one.wall_s)
-        table.add_row(one.name, one.state, step, took, one.reason)
+        table.add_row(one.name, one.state, step, took, Text(one.reason))  # its brackets are its own
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     print(", ".join(f"{number} {state}" for state, number in counts(stages).items()))
 

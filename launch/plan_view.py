@@ -94,6 +94,7 @@ def print_plan(plan: Plan, selection: Selection, done: Collection[str], console:
             place = dataset["path"] or ("made on this machine" if dataset["generated"] else "no path given yet")
             console.print(
                 f"dataset {dataset['name']} ({place}) is not prepared, so ids are pending; submitting prepares it",
+                markup=False,
                 highlight=False,
             )
 

@@ -51,18 +51,24 @@ def plan_status(plan: Plan, store: Store, now_s: float | None = None) -> list[St
 
 def _finished_status(stage: PlannedStage, finished: Finished, pipeline: str) -> StageStatus:
     record: Mapping[str, Any] = finished.record
-    older = record["code"] != code_digest()
     return StageStatus(
         name=stage.name,
         kind=stage.kind,
         folder=str(finished.folder.root),
         state="done" if record["pipeline"] == pipeline else "reused",
-        reason="made by other code" if older else "resumed under other code" if record["earlier_code"] else "",
+        reason=code_mark(record),
         wall_s=record["wall_s"],
         attempts=record["attempts"],
-        older_code=older,
+        older_code=record["code"] != code_digest(),
         metrics=record["metrics"],
     )
+
+
+def code_mark(record: Mapping[str, Any]) -> str:
+    """What there is to say of a result that this code did not make, or not alone; nothing where it did."""
+    if record["code"] != code_digest():
+        return "made by other code"
+    return "resumed under other code" if record["earlier_code"] else ""
 
 
 def _open_status(stage: PlannedStage, store: Store, above: Mapping[str, StageStatus], now_s: float) -> StageStatus:

@@ -23,7 +23,7 @@ from launch.plan import Plan
 from launch.provenance import code_digest
 from launch.pushing import Pusher
 from launch.report import print_report
-from launch.status import rank_error
+from launch.status import code_mark, rank_error
 from launch.store import Finished, Store, generation, input_digests, recorded_digests
 from vssl.artifacts import read_json
 from vssl.config import ConfigError, nearest
@@ -198,7 +198,8 @@ class Queue:
             found = self.store.reusable(stage, self.finished)
             if found is not None:
                 self.finished[name] = found
-                self._set(name, "reused", f"finished before ({duration(found.record['wall_s'])}), reused")
+                mark = f"; {said}" if (said := code_mark(found.record)) else ""
+                self._set(name, "reused", f"finished before ({duration(found.record['wall_s'])}), reused{mark}")
                 return
         last = newest(folder)
         if last is not None and is_live(last, folder, time.time()):

@@ -83,6 +83,12 @@ def test_a_graph_runs_in_order_and_a_second_run_reuses_all(store, run, stage, ma
     assert out.count("finished before") == 4
     assert list(store.batches.iterdir()) == batches
     assert all(len(attempts(store.stage(one.folder))) == 1 for one in plan)
+    assert "other code" not in out
+
+    folder = store.stage(top.folder)
+    write_json(folder.done, {**read_json(folder.done), "code": "older"})
+    assert run(plan) == 0
+    assert "reused; made by other code" in capsys.readouterr().out
 
 
 def test_a_failure_cancels_its_subtree_and_nothing_else(store, run, stage, make_plan, capsys):

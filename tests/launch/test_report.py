@@ -203,6 +203,14 @@ def test_verbs_from_another_folder(plan, store, finish):
     assert "single-rgb" in vssl("status", "--root", str(store.root)).stdout
 
 
+def test_a_reason_is_shown_as_it_is(plan, store, attempt):
+    store.save_plan(plan)
+    attempt("single-rgb", outcome="failed", error="no video [/data/x] [bold]")
+    shown = vssl("status", "--root", str(store.root))
+    assert shown.returncode == 0, shown.stderr
+    assert "no video [/data/x] [bold]" in shown.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
