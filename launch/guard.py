@@ -9,7 +9,6 @@ from vssl.artifacts import (
     Artifact,
     StageFolder,
     canonical_json,
-    read_json,
     sha256_file,
     sha256_text,
 )
@@ -46,7 +45,8 @@ def _resolve(element: Element, wanted: ElementInput, store: Store) -> Artifact:
         made = ", ".join(parent.record["artifacts"]) or "none"
         raise RefusedError(f"{wanted.folder} made no artifact {wanted.artifact!r}; it made: {made}")
     recorded = parent.record["artifacts"][wanted.artifact]["digest"]
-    problem = _file_problem(path, recorded) if wanted.type in FILE_TYPES else _tree_problem(parent, wanted.artifact)
+    is_file = wanted.type in FILE_TYPES
+    problem = _file_problem(path, recorded, store) if is_file else _tree_problem(parent, wanted.artifact, store)
     if problem:
         raise RefusedError(
             f"{element.name} was not started: {path} {problem} since {wanted.folder} was completed; "
@@ -56,10 +56,11 @@ def _resolve(element: Element, wanted: ElementInput, store: Store) -> Artifact:
 
 
 def _finished(element: Element, name: str, store: Store) -> Finished:
-    if not any(store.finished(name)):
-        store.when_visible(store.stage(name).done)
-    for finished in store.finished(name):
-        return finished
+    found = list(store.finished(name))
+    if not found and store.appears(store.stage(name).done):
+        found = list(store.finished(name))
+    if found:  # of several, the one that the plan stands on
+        return found[0] if len(found) == 1 else next(filter(store.is_current, found), found[0])
     raise RefusedError(
         f"{element.name} was not started: its parent {name} has no completion record in {store.root / 'stages'}"
         f"{''.join(f' or {root}' for root in store.read)}; run the parent first"
@@ -78,27 +79,26 @@ def _from_outside(element: Element, wanted: ElementInput, store: Store) -> Artif
             )
         return Artifact(type=wanted.type, path=store.source(place), digest=wanted.id, origin=f"source:{record['name']}")
     path = Path(place)
-    problem = _file_problem(path, wanted.id)
+    problem = _file_problem(path, wanted.id, store)
     if problem:
         raise RefusedError(f"{element.name} was not started: {path} {problem} since the plan was made; submit again")
     return Artifact(type=wanted.type, path=path, digest=wanted.id, origin=wanted.source)
 
 
-def _file_problem(path: Path, digest: str) -> str:
-    if not path.is_file():
+def _file_problem(path: Path, digest: str, store: Store) -> str:
+    if not store.appears(path):
         return "is gone"
     return "" if sha256_file(path) == digest else "has changed"
 
 
-def _tree_problem(parent: Finished, artifact: str) -> str:
-    listing = read_json(listing_path(parent.folder, artifact))
+def _tree_problem(parent: Finished, artifact: str, store: Store) -> str:
+    listing = store.when_visible(listing_path(parent.folder, artifact))
     if listing is None or sha256_text(canonical_json(listing)) != parent.digest(artifact):
         return "has lost its listing"
     root = parent.folder.artifacts / artifact
     for relative, size, _ in listing:
-        try:
-            if (root / relative).stat().st_size != size:
-                return f"holds a {relative} of another size"
-        except FileNotFoundError:
+        if not store.appears(root / relative):
             return f"lacks {relative}"
+        if (root / relative).stat().st_size != size:
+            return f"holds a {relative} of another size"
     return ""

@@ -132,6 +132,21 @@ class Store:
             if record is not None:
                 yield Finished(folder, record)
 
+    def is_current(self, finished: Finished) -> bool:
+        """Whether a finished stage was made from what its parents' records, here or in a store that is read, say now.
+
+        `reusable` asks the same of a stage whose plan is at hand; a job knows its parents by their records alone.
+        """
+        for ones in finished.record["inputs"].values():
+            for one in ones:
+                _, by_stage, artifact = one["id"].partition("/")  # from outside: a digest alone
+                if by_stage and not any(
+                    parent.digest(artifact) == one["digest"] and self.is_current(parent)
+                    for parent in self.finished(one["origin"])
+                ):
+                    return False
+        return True
+
     def reusable(self, stage: PlannedStage, parents: Mapping[str, Finished]) -> Finished | None:
         """The finished stage whose recorded inputs are the parents' current artifacts, if there is one.
 
@@ -186,12 +201,16 @@ class Store:
 
     def when_visible(self, path: Path) -> Any:
         """The value in a JSON file that another machine may just have written; None if it stays missing."""
+        return read_json(path) if self.appears(path) else None
+
+    def appears(self, path: Path) -> bool:
+        """Whether a file is there, or comes into sight while another machine's names may still be invisible."""
         deadline = time.monotonic() + self.visibility_s
-        while (value := read_json(path)) is None and time.monotonic() < deadline:
+        while not (there := path.is_file()) and time.monotonic() < deadline:
             if path.parent.is_dir():
                 list(path.parent.iterdir())  # asks the file server anew instead of a cached "no such file"
             time.sleep(min(1.0, self.visibility_s / 20))
-        return value
+        return there
 
     def check(self) -> None:
         """Refuse a root that can be no folder, before anything asks what is in it.

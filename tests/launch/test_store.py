@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import os
 import shutil
@@ -6,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from launch.elements import create_batch, element
+from launch.guard import resolve_inputs
+from launch.job import Launch, run_element
 from launch.plan import plan_from_mapping
 from launch.store import Store, generation
-from vssl.artifacts import read_json, write_json
+from vssl.artifacts import read_json, sha256_file, write_json
 from vssl.config import ConfigError
 
 
@@ -87,6 +90,38 @@ def test_artifacts_of_a_kind_lie_where_artifact_root_says(tmp_path, chain):
 def test_a_store_survives_the_trip_to_a_job(tmp_path):
     store = Store(tmp_path, (tmp_path / "a",), {"flow": tmp_path / "b"}, 3.0)
     assert Store.from_mapping(store.to_mapping()) == store
+
+
+def test_of_two_finished_parents_a_job_takes_the_one_that_the_plan_stands_on(tmp_path, store, make_plan, stage):
+    first = stage("first", seed=1)
+    second = stage("second", [first], seed=2)
+    plan = make_plan(first, second, stage("third", [second], seed=3))
+
+    def run(name, store):
+        return run_element(element(plan[name], plan, "p"), store, Launch(nonce="n"))
+
+    for place in (store, mine := Store(tmp_path / "mine", read=(store.root,), visibility_s=0)):
+        assert [run(name, place) for name in ("first", "second")] == [0, 0]
+    stale = mine.stage(second.folder)
+    (stale.artifacts / "state").write_text("made from another first")
+    record = read_json(stale.done)
+    record["inputs"]["before"][0]["digest"] = "0" * 64
+    record["artifacts"]["state"]["digest"] = sha256_file(stale.artifacts / "state")
+    write_json(stale.done, record)
+
+    assert run("third", mine) == 0
+    assert set(mine.reusable_stages(plan)) == {"first", "second", "third"}
+    theirs = read_json(store.stage(second.folder).done)["artifacts"]["state"]["digest"]
+    assert read_json(mine.stage(plan["third"].folder).done)["inputs"]["before"][0]["digest"] == theirs
+
+
+def test_an_artifact_may_come_into_sight_after_its_record(tmp_path, chain, run_stage, store, monkeypatch):
+    run_stage(chain, "first")
+    state = store.stage(chain["first"].folder).artifacts / "state"
+    state.rename(tmp_path / "unseen")
+    monkeypatch.setattr("launch.store.time.sleep", lambda seconds: (tmp_path / "unseen").rename(state))
+    late = dataclasses.replace(store, visibility_s=2.0)
+    assert resolve_inputs(element(chain["second"], chain, "p"), late)["before"][0].path == state
 
 
 def test_missing_means_not_yet_while_names_may_be_invisible(tmp_path, monkeypatch):
