@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.lines import MainLine
 from vssl.artifacts import Artifact
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -53,3 +54,9 @@ def prepared_source(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory)
     return Artifact(
         type="dataset", path=sources / config.key(), digest=record["digest"], origin=f"source:{config.name}"
     )
+
+
+@pytest.fixture(scope="session")
+def main_line(tmp_path_factory: pytest.TempPathFactory) -> MainLine:
+    """Run once, in processes of its own. Tests may add stages to its store; one that redoes or breaks takes a copy."""
+    return MainLine.run(tmp_path_factory.mktemp("main_line") / "store")
