@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from launch.display import duration
 from launch.plan import Plan, PlannedStage
 from launch.status import StageStatus, plan_status
-from launch.store import Store
+from launch.store import Store, default_root
 from vssl.artifacts import canonical_json
 from vssl.config import build, semantic
 from vssl.stages import STAGES
@@ -156,7 +156,8 @@ def print_report(plan: Plan, store: Store, console: "Console | None" = None) -> 
         if row.warning:
             _say(console, f"WARNING: {row.warning}", style="bold red")
     _say(console, f"results: {store.pipeline(plan)}")
-    _say(console, "curves and artifacts: `make ui` opens the MLflow UI")
+    elsewhere = "" if store.root == default_root() else f" VSSL_ROOT={store.root}"
+    _say(console, f"curves and artifacts: `make ui{elsewhere}` opens the MLflow UI")
 
 
 def _by_reason(rows: Sequence[ReportRow]) -> dict[str, list[str]]:

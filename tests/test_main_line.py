@@ -84,7 +84,7 @@ def test_one_line_completes_the_whole_graph_with_records_artifacts_and_a_report(
     untrained = ended["untrained-linear-rgb"]["metrics"]["top1"]
     (row,) = (line.split() for line in table.splitlines() if line.split()[:1] == ["linear-rgb"])
     assert row[-3:] == [f"{top1:.3f}", f"{untrained:.3f}", "0.333"]
-    assert "opens the MLflow UI" in table
+    assert f"`make ui VSSL_ROOT={main_line.root}` opens the MLflow UI" in table
     assert (main_line.root / "mlflow.db").stat().st_size > 0
 
 
