@@ -54,6 +54,11 @@ class DatasetConfig:
     generated: GeneratedConfig | None = knob(None, doc="make the videos instead of reading a folder")
 
     def __post_init__(self) -> None:
+        if self.path is not None and not self.path.startswith(("/", "~")):
+            raise ValueError(
+                f"path is {self.path!r}, which means another folder wherever a line is typed; give an absolute one, as "
+                f"in /data/{self.path}"
+            )
         if self.path is not None and self.generated is not None:
             raise ValueError(
                 f"path is {self.path!r} and generated is given too; keep one: `path` for videos on disk, `generated` "

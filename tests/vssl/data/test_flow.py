@@ -51,7 +51,7 @@ def test_missing_opencv_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def config_of(workers: int = 0) -> FlowConfig:
-    source = FlowSourceConfig(dataset=DatasetConfig(name="tiny", path="videos"))
+    source = FlowSourceConfig(dataset=DatasetConfig(name="tiny", path="/videos"))
     return FlowConfig(algorithm="farneback", data=source, runtime=CoresConfig(workers=workers))
 
 

@@ -60,7 +60,7 @@ def clips_of(
     **settings: object,
 ) -> ClipDataset:
     settings = {"modality": "both" if motion else "rgb", "num_frames": 8, "crop_size": 16} | settings
-    config = ClipsConfig(dataset=DatasetConfig(name="tiny", path="videos"), **settings)
+    config = ClipsConfig(dataset=DatasetConfig(name="tiny", path="/videos"), **settings)
     return ClipDataset(config, split, dataset=source, motion=motion, seed=3, view=view)
 
 
