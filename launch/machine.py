@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 
 from launch.plan import Resources
 from vssl.config import ConfigError
@@ -69,7 +70,8 @@ def gpus_of(environment: Mapping[str, str]) -> tuple[str, ...]:
         ConfigError: the driver's tool is there and does not answer.
     """
     if "CUDA_VISIBLE_DEVICES" in environment:
-        return tuple(name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",") if name.strip())
+        names = [name.strip() for name in environment["CUDA_VISIBLE_DEVICES"].split(",")]
+        return tuple(takewhile(lambda name: name not in ("", "-1", "NoDevFiles"), names))  # as the driver reads it
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()

@@ -11,7 +11,7 @@ import pytest
 
 from launch.claims import attempts, newest
 from launch.executors.local import execute
-from launch.machine import Machine
+from launch.machine import Machine, gpus_of
 from launch.plan import Resources
 from vssl.artifacts import read_json, sha256_file, write_json
 from vssl.config import ConfigError
@@ -281,6 +281,11 @@ def test_gpus_limit_what_asks_for_them_and_a_machine_without_takes_one_rank():
     assert machine.take(Resources(gpus_per_node=1)).gpus == ("0",)
     laptop = Machine(2).take(big)
     assert (laptop.ranks, laptop.cores, laptop.gpus) == (1, 2, ())
+
+
+def test_gpus_are_read_as_the_driver_reads_them():
+    for text, names in (("", ()), ("-1", ()), ("0, 2", ("0", "2")), ("GPU-a,-1,1", ("GPU-a",)), ("NoDevFiles", ())):
+        assert gpus_of({"CUDA_VISIBLE_DEVICES": text}) == names
 
 
 def test_a_full_disk_is_bad_input_before_anything_runs(store, run, chain, monkeypatch):
