@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launch.exit_codes import TRY_AGAIN
 from launch.machine import Share
-from launch.provenance import CHECKOUT
+from launch.provenance import search_path
 from vssl.artifacts import StageFolder
 
 # What another launcher may have left in the environment: our ranks must not take themselves for parts of its job.
@@ -76,9 +76,8 @@ class Children:
 
     def _environment(self, rank: int) -> Mapping[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-        search = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
         ours = {
-            "PYTHONPATH": os.pathsep.join(search),
+            "PYTHONPATH": search_path(),
             "PYTHONUNBUFFERED": "1",
             "CUDA_VISIBLE_DEVICES": ",".join(self.share.gpus),
             "VSSL_LAUNCHED": "1",

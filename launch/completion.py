@@ -1,9 +1,7 @@
 """The end of a stage: check what it promised, digest what it made, and write the completion record last."""
 
 import math
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from launch.claims import Claim, attempts, now_ms
@@ -19,7 +17,7 @@ from vssl.artifacts import (
     create_json,
     sha256_file,
     sha256_text,
-    sync_folder,
+    sync,
     tree_listing,
     write_json,
 )
@@ -95,13 +93,13 @@ def _describe(folder: StageFolder, element: Element, name: str, artifact_type: s
     if not (path.is_file() if is_file else path.is_dir()):
         raise StageError(f"{element.name} promised the {'file' if is_file else 'folder'} {path} and did not make it")
     if is_file:
-        _sync(path)
+        sync(path)
         return {"type": artifact_type, "digest": sha256_file(path), "size": path.stat().st_size}
     listing = tree_listing(path)
     for relative, _, _ in listing:
-        _sync(path / relative)
+        sync(path / relative)
     for inner in (path, *(found for found in path.rglob("*") if found.is_dir())):
-        sync_folder(inner)
+        sync(inner)
     write_json(listing_path(folder, name), listing)
     return {
         "type": artifact_type,
@@ -109,14 +107,6 @@ def _describe(folder: StageFolder, element: Element, name: str, artifact_type: s
         "size": sum(size for _, size, _ in listing),
         "files": len(listing),
     }
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _seconds(attempt: Mapping[str, Any]) -> float:

@@ -8,6 +8,7 @@ from launch.compose import Composer
 from launch.expand import Expansion
 from launch.grid import read_axes
 from launch.plan import Plan
+from launch.provenance import CHECKOUT
 from launch.resolve import Resolver
 from launch.resource_classes import ResourceClasses
 from launch.scale import read_scale
@@ -16,8 +17,6 @@ from launch.unroll import unroll
 from launch.wiring import wire
 from vssl.artifacts import sha256_file
 from vssl.config import ConfigError, nearest
-
-CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def make_plan(

@@ -1,5 +1,6 @@
 """Which code and which packages made a result."""
 
+import os
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -9,6 +10,11 @@ from vssl.artifacts import canonical_json, sha256_file, sha256_text
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("torch", "torchvision", "av", "numpy", "pandas", "opencv-contrib-python-headless")
+
+
+def search_path() -> str:
+    """PYTHONPATH for a process that shall import these very packages, whatever is installed."""
+    return os.pathsep.join([str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 @cache

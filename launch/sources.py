@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from launch.provenance import CHECKOUT
+from launch.provenance import search_path
 from launch.store import Store
 from vssl.config import ConfigError, build
 from vssl.data.dataset_config import DatasetConfig
@@ -68,9 +68,8 @@ def _prepare(dataset: Mapping[str, Any], store: Store) -> None:
         store.sources.mkdir(parents=True, exist_ok=True)
         if not os.access(store.sources, os.W_OK):
             raise PermissionError(13, "no permission to write", str(store.sources))
-    search = [str(CHECKOUT), *filter(None, [os.environ.get("PYTHONPATH")])]
     words = [sys.executable, "-P", "-m", "vssl.data.prepare", json.dumps(dict(dataset)), str(store.sources)]
-    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": os.pathsep.join(search)})
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": search_path()})
     if done.returncode != 0:
         for folder in new:
             with suppress(OSError):  # what is not empty stays

@@ -62,8 +62,9 @@ def digest(path: Path) -> tuple[str, int]:
     return sha256_file(path), path.stat().st_size
 
 
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file's bytes, or a folder's names, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -82,7 +83,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
     except Exception:  # torch.save turns a full disk into a RuntimeError
         aside.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -108,7 +109,7 @@ def create_json(path: Path, value: Any) -> bool:
         return False
     finally:
         aside.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync(path.parent)
     return True
 
 

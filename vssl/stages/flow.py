@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from vssl.artifacts import Inputs, sync_folder, write_atomic
+from vssl.artifacts import Inputs, sync, write_atomic
 from vssl.data.decode import BrokenVideo, Frames, read_frames, write_video
 from vssl.data.flow import estimator, flow_pictures
 from vssl.data.manifest import check_unchanged, load_source
@@ -75,7 +75,7 @@ def _make(algorithm: str, bound: float, root: Path, tree: Path, video: Mapping[A
             raise StageError(f"{error}; it decoded when the dataset was prepared: prepare it again") from None
         finally:
             aside.unlink(missing_ok=True)
-        sync_folder(path.parent)
+        sync(path.parent)
     return {
         "video_id": video["video_id"],
         "path": name,
