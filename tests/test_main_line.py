@@ -120,6 +120,9 @@ def test_an_axis_of_the_probe_makes_one_pretraining_and_n_probes(store: Path) ->
     assert rates[1] / rates[0] == pytest.approx(2)
     assert rates[2] / rates[0] == pytest.approx(4)
 
+    said = run_here("sweep=vicc_single", *SMOKE, "only=linear-rgb.1", axis, f"root={store}")
+    assert said.stages("finished before") == ["linear-rgb.1"], "one lane of it"
+
 
 def test_lanes_over_seeds_and_rates_with_a_value_for_all_and_a_cluster_that_is_not_here(store: Path) -> None:
     grid = ("grid.linear.optim.base_lr=[0.1,0.3]", "grid.all.seed=[0,1,2]")
