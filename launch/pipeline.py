@@ -17,7 +17,7 @@ if __package__ in (None, ""):
 
 from launch.command_line import CommandLine, parse
 from launch.compose import Composer
-from launch.exit_codes import BAD_INPUT, DONE
+from launch.exit_codes import BAD_INPUT, DONE, TRY_AGAIN
 from launch.plan import Plan
 from launch.planner import make_plan
 from launch.selection import Selection, select
@@ -33,6 +33,11 @@ def main(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except KeyboardInterrupt:  # while stages run, the queue takes it and lets them save
+        if "executor=debug" in arguments:
+            raise  # where it was is what a debugger wants to know
+        print("stopped; the same line goes on from here", file=sys.stderr)
+        return TRY_AGAIN
 
 
 def _run(line: CommandLine) -> int:

@@ -5,9 +5,10 @@ Preparing reads every video, so it runs in a process of its own; checking compar
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +19,7 @@ from vssl.data.dataset_config import DatasetConfig
 from vssl.stages import resolve
 
 _NAMED = 5  # changed files that are spelled out
+_STOP_WAIT_S = 10.0
 
 
 def _say(text: str) -> None:
@@ -69,12 +71,29 @@ def _prepare(dataset: Mapping[str, Any], store: Store) -> None:
         if not os.access(store.sources, os.W_OK):
             raise PermissionError(13, "no permission to write", str(store.sources))
     words = [sys.executable, "-P", "-m", "vssl.data.prepare", json.dumps(dict(dataset)), str(store.sources)]
-    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": search_path()})
-    if done.returncode != 0:
-        for folder in new:
+    succeeded = False
+    try:
+        succeeded = run_apart(words) == 0
+    finally:
+        for folder in () if succeeded else new:
             with suppress(OSError):  # what is not empty stays
                 folder.rmdir()
+    if not succeeded:
         raise ConfigError(
             f"dataset {dataset['name']} ({dataset.get('path') or 'generated'}) was not prepared, for the reason above; "
             "keys of data.dataset are set as in stages.all.data.dataset.path=FOLDER"
         )
+
+
+def run_apart(words: Sequence[str]) -> int:
+    """Exit code of a process in a group of its own: Ctrl-C here is passed on, and what it has begun is cleared away."""
+    with subprocess.Popen(words, env={**os.environ, "PYTHONPATH": search_path()}, start_new_session=True) as process:
+        try:
+            return process.wait()
+        except BaseException:
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_STOP_WAIT_S)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise

@@ -298,7 +298,7 @@ def test_after_orders_without_data_and_may_look_down(tmp_path: Path) -> None:
         ("stages:\n  - {name: p, kind: pretrain, config: [recipe=vicc_sinlge]}\n", [], "did you mean `vicc_single`"),
         ("stages:\n  - {name: p, kind: pretrain}\n", [], "`epochs` is missing"),
         ("stages:\n  - {name: r, kind: retrieval, config: [data=./x]}\n", [], "give an absolute folder"),
-        ("stages:\n  - {name: r, kind: flow}\n", ["stages.r.data.dataset.path=x"], "give an absolute one, as in /data/x"),
+        ("stages:\n  - {name: r, kind: flow}\n", ["stages.r.data.dataset.path=x"], "give an absolute one, as in /"),
         ("stages:\n  - {name: r, kind: flow, inputs: {}}\n", ["stages.r.data=ufc101"], "did you mean `ucf101`"),
         ("stages:\n  - {name: r, kind: flow, inputs: {}}\n", ["stages.r.recipe=null"], "`recipe` is None; .*vicc_flow"),
     ],

@@ -116,6 +116,20 @@ def test_bad_input_ends_with_code_2_a_remedy_and_nothing_written(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_interrupt_before_any_stage_has_started_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("launch.pipeline.make_plan", interrupted)
+    words = ["sweep=vicc_single", f"root={tmp_path}"]
+    assert main([*words, "executor=local"]) == 75
+    assert capfd.readouterr().err == "stopped; the same line goes on from here\n"
+    with pytest.raises(KeyboardInterrupt):  # a debugger is told where
+        main([*words, "executor=debug"])
+
+
 def test_inside_an_allocation_auto_asks_what_is_meant(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

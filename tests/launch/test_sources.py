@@ -1,10 +1,14 @@
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from launch import sources
-from launch.sources import prepare_sources
+from launch.sources import prepare_sources, run_apart
 from vssl.artifacts import write_json
 from vssl.config import ConfigError
 
@@ -19,7 +23,7 @@ def fake(monkeypatch, store):
     """A `prepare` that digests what the test says, so that no video is needed."""
     world = {"digest": "a", "changed": [], "prepared": 0, "code": 0}
 
-    def run(words, env):
+    def run(words):
         assert words[1:4] == ["-P", "-m", "vssl.data.prepare"]
         assert json.loads(words[4])["name"] == "set"
         world["prepared"] += 1
@@ -27,9 +31,9 @@ def fake(monkeypatch, store):
             folder = Path(words[5]) / "set-1"
             folder.mkdir(exist_ok=True)
             write_json(folder / "source.json", {"digest": world["digest"], "name": "set"})
-        return type("Done", (), {"returncode": world["code"]})
+        return world["code"]
 
-    monkeypatch.setattr(sources.subprocess, "run", run)
+    monkeypatch.setattr(sources, "run_apart", run)
     monkeypatch.setattr(sources, "changed_files", lambda dataset, store: world["changed"])
     return world
 
@@ -65,3 +69,18 @@ def test_a_dataset_that_cannot_be_used_is_bad_input(store, fake, said):
     with pytest.raises(ConfigError, match=r"dataset set \(/videos\) was not prepared"):
         prepare_sources(DATASETS, store, said.append)
     assert store.source_digest("set-1") is None
+
+
+def test_an_interrupt_is_passed_on_and_waited_for(tmp_path):
+    def interrupt():
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    script = (
+        f"trap 'sleep 0.3; touch {tmp_path}/cleared; exit 1' INT; touch {tmp_path}/begun; while :; do sleep 0.1; done"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run_apart(["sh", "-c", script])
+    assert (tmp_path / "cleared").exists()

@@ -220,7 +220,10 @@ def _write(
 
 
 def main(arguments: list[str]) -> int:
-    """Prepare a dataset from the command line. Exit codes: 0 prepared, 2 dataset, config or disk cannot be used."""
+    """Prepare a dataset from the command line.
+
+    Exit codes: 0 prepared, 2 dataset, config or disk cannot be used, 75 stopped by Ctrl-C with nothing half-made.
+    """
     try:
         if len(arguments) != 2:
             raise ConfigError("usage: python -m vssl.data.prepare '<DatasetConfig as JSON>' <sources folder>")
@@ -233,6 +236,8 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"error: {error}; free space, or mend what stands in the way of reading and writing", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 75
     return 0
 
 
