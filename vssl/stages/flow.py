@@ -42,7 +42,7 @@ def run(config: FlowConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     made = in_processes(make, videos.to_dict("records"), config.runtime.workers)
     for row in track(made, len(videos), "optical flow", run.say):
         rows.append(row)
-        run.beat()
+        run.beat(len(rows), len(videos))
         if run.should_stop():
             made.close()
             raise Stopped(f"optical flow of {len(rows)} of {len(videos)} videos is done and kept")

@@ -1,6 +1,9 @@
 """One vector per video of a split, from a network in eval mode; shared by retrieval and the linear probe."""
 
+from collections.abc import Iterator
+
 import torch
+from torch import Tensor
 
 from vssl.data.clips import ClipDataset
 from vssl.data.loader import TestLoader
@@ -28,8 +31,6 @@ def describe(
     """
 
     def after_each() -> None:
-        if is_main():
-            run.beat()
         if any(any_true(run.should_stop())):
             raise Stopped("stopped during an evaluation, which will start again")
 
@@ -43,7 +44,13 @@ def describe(
         device=device,
     )
     modality = dataset.modalities[0]
-    batches = ((batch["video_indices"], batch["streams"][modality]) for batch in loader)
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in loader:
+            if is_main():  # rank 0 has the first videos
+                run.beat(int(batch["video_indices"][-1]) + 1, len(loader.videos))
+            yield batch["video_indices"], batch["streams"][modality]
+
     with autocast(runtime, device):
-        vectors = mean_over_windows(per_window, batches, len(dataset), after_each=after_each)
+        vectors = mean_over_windows(per_window, batches(), len(dataset), after_each=after_each)
     return Described(names=list(dataset.video_ids), labels=dataset.labels, vectors=vectors)
