@@ -61,7 +61,9 @@ class View:
             return
         for name, folder in running.items():
             step, steps = position(folder)
-            first_s, first_step = self._started_s.setdefault(name, (now, step))
+            if step < self._started_s.get(name, (now, step + 1))[1]:  # its first sight, or a new count: an evaluation
+                self._started_s[name] = (now, step)
+            first_s, first_step = self._started_s[name]
             if not step:
                 self.say(f"{name}: running")
                 continue
