@@ -20,7 +20,8 @@ sys.path.insert(0, str(CHECKOUT))
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # read once, when torch is imported; the calm run is made in this process
 
-from launch.pipeline import main as pipeline  # noqa: E402  (the checkout goes on the path first)
+from launch.claims import attempts  # noqa: E402  (the checkout goes on the path first)
+from launch.pipeline import main as pipeline  # noqa: E402
 from tests.kills import SAVE_EVERY, STAGES, STEPS_PER_EPOCH, Victim, killing, line, moments, write_sweep  # noqa: E402
 from tests.lines import SMOKE, folder_of, run_here  # noqa: E402
 from tests.tiny_stages import fingerprint  # noqa: E402
@@ -60,15 +61,16 @@ def chaos(kills: int, seed: int, folder: Path) -> bool:
                 return False
     seconds = time.monotonic() - started
 
-    print(f"\n{'stage':<15}{'kills':>6}{'resumed':>9}{'most steps lost':>17}{'saved every':>13}{'bit-equal':>11}")
+    print("\nstage          kills  attempts  resumed  most steps lost  saved every  bit-equal")
     all_equal = True
     for name, victim in victims.items():
         equal = fingerprint(victim.folder.root) == fingerprint(folder_of(calm_store, "killed", name).root)
         all_equal = all_equal and equal
         logs = "".join(path.read_text() for path in victim.folder.logs.glob("*.log"))
+        resumed, lost = logs.count("resuming "), max(victim.lost, default=0)
         print(
-            f"{name:<15}{len(victim.lost):>6}{logs.count('resuming '):>9}{max(victim.lost, default=0):>17}"
-            f"{SAVE_EVERY:>13}{'yes' if equal else 'NO':>11}"
+            f"{name:<15}{len(victim.lost):>5}{len(attempts(victim.folder)):>10}{resumed:>9}{lost:>17}{SAVE_EVERY:>13}"
+            f"{'yes' if equal else 'NO':>11}"
         )
     print(f"{sum(len(victim.lost) for victim in victims.values())} kills, {lines} lines, {seconds:.0f} s")
     return all_equal

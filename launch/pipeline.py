@@ -29,7 +29,7 @@ from vssl.config import ConfigError
 def main(arguments: Sequence[str]) -> int:
     """Run a line; returns the exit code."""
     try:
-        return _run(parse(arguments, Path.cwd()))
+        return _run(parse(arguments, _here()))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -38,6 +38,13 @@ def main(arguments: Sequence[str]) -> int:
             raise  # where it was is what a debugger wants to know
         print("stopped; the same line goes on from here", file=sys.stderr)
         return TRY_AGAIN
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError("the folder that this is run from is gone; change to another one, as by `cd /`") from None
 
 
 def _run(line: CommandLine) -> int:

@@ -65,6 +65,7 @@ class Victim:
     moments: list[tuple[int | None, float]]
     lost: list[int] = field(default_factory=list)  # by each kill: steps that were made and not saved
     _due: tuple[int, float] | None = None  # (process, when)
+    _killed: int = 0  # a process that may take a moment to be gone
 
     def look(self) -> None:
         """Kill the process of the stage if its time has come."""
@@ -72,12 +73,18 @@ class Victim:
         if len(self.lost) == len(self.moments) or attempt is None or not is_live(attempt, self.folder, time.time()):
             return
         process, (step, delay_s) = attempt["process"]["pid"], self.moments[len(self.lost)]
+        if process == self._killed:
+            return
         if self._due is None or self._due[0] != process:
             if step is not None and self._made(since_ms=attempt["started_at_ms"]) <= step:
                 return
             self._due = process, time.monotonic() + delay_s
         if time.monotonic() >= self._due[1]:
-            os.kill(process, signal.SIGKILL)
+            self._killed = process
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                return  # it has just ended by itself
             saved = (int(path.stem) for path in self.folder.checkpoints.glob("*.json"))
             self.lost.append(self._made() - max(saved, default=0))
 

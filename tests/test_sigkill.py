@@ -4,6 +4,7 @@ import random
 import shutil
 from pathlib import Path
 
+from launch.claims import attempts
 from launch.pipeline import main
 from tests.kills import SAVE_EVERY, STAGES, STEPS_PER_EPOCH, Victim, killing, line, moments, write_sweep
 from tests.lines import MainLine, folder_of, run_here
@@ -34,5 +35,6 @@ def test_killed_stages_end_with_the_bits_of_calm_ones(main_line: MainLine, tmp_p
     for name in STAGES:
         victim = victims[name]
         assert len(victim.lost) == KILLS, name
+        assert len(attempts(victim.folder)) == KILLS + 1, name
         assert max(victim.lost) <= SAVE_EVERY, name
         assert fingerprint(victim.folder.root) == fingerprint(folder_of(calm_store, "killed", name).root), name

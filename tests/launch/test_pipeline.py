@@ -149,3 +149,12 @@ def test_where_slurm_is_auto_does_not_train_on_the_login_node(
     assert main(["sweep=vicc_cross", "scale=smoke", f"root={tmp_path / 'root'}"]) == 2
     assert "executor=local" in capsys.readouterr().err
     assert not (tmp_path / "root").exists()
+
+
+def test_a_folder_that_is_gone_is_no_place_to_run_from(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    line = f"cd {gone} && rmdir {gone} && {sys.executable} {ENTRY} sweep=vicc_cross action=plan"
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "change to another one" in done.stderr
