@@ -31,6 +31,13 @@ class Artifact:
 
 Inputs = Mapping[str, tuple[Artifact, ...]]  # role -> artifacts; one, unless the role takes many
 
+
+def one(inputs: Inputs, role: str) -> Artifact | None:
+    """The artifact bound to a role, if any is."""
+    artifacts = inputs.get(role, ())
+    return artifacts[0] if artifacts else None
+
+
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

@@ -1,12 +1,11 @@
 """Late fusion of an RGB and a flow network: of their features in retrieval, or of their predictions."""
 
-from vssl.artifacts import Inputs
+from vssl.artifacts import Inputs, one
 from vssl.evals.metrics import chance_recall_at_1, chance_top1, recall_at, top_k
 from vssl.evals.protocols import fused_probabilities, fused_similarity
 from vssl.run import Run, StageError
 from vssl.stages.fusion_config import FusionConfig
 from vssl.stages.report import write_metrics
-from vssl.stages.sources import one
 from vssl.stages.tables import read_table
 
 

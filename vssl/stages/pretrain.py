@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vssl.artifacts import Inputs
+from vssl.artifacts import Inputs, one
 from vssl.checkpoint import identity
 from vssl.data.clips import ClipDataset
 from vssl.data.loader import TrainLoader
@@ -22,7 +22,7 @@ from vssl.plots import assignment_histogram, loss_curve
 from vssl.run import Run, StageError
 from vssl.stages.pretrain_config import PretrainConfig
 from vssl.stages.report import plot, training_figures
-from vssl.stages.sources import clips, header, one, stream_weights, train_loader
+from vssl.stages.sources import clips, header, stream_weights, train_loader
 from vssl.weights import save_weights
 
 _HISTOGRAM_STEPS = 16  # batches whose nearest prototypes are counted for the plot

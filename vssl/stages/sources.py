@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from vssl.artifacts import Artifact, Inputs
+from vssl.artifacts import Artifact, Inputs, one
 from vssl.backbones.backbone_config import BackboneConfig
 from vssl.backbones.build import Backbone, build_backbone
 from vssl.config import to_mapping
@@ -21,12 +21,6 @@ from vssl.stages.linear_config import LinearConfig
 from vssl.stages.pretrain_config import PretrainConfig
 from vssl.stages.retrieval_config import RetrievalConfig
 from vssl.weights import Weights, fill, load_weights
-
-
-def one(inputs: Inputs, role: str) -> Artifact | None:
-    """The artifact bound to a role, if any is."""
-    artifacts = inputs.get(role, ())
-    return artifacts[0] if artifacts else None
 
 
 def clips(config: ClipsConfig, split: str, inputs: Inputs, *, seed: int, view: ViewMaker) -> ClipDataset:
