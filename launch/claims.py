@@ -44,6 +44,11 @@ class Claim:
             and not attempt_path(self.folder, self.token + 1).exists()
         )
 
+    def withdraw(self) -> None:
+        """Take the claim back: there was nothing to do. Whoever claimed meanwhile finds the same."""
+        if self.owns():
+            self.path.unlink()
+
     def finish(self, outcome: Outcome, exit_code: int, error: str = "") -> None:
         """Record how the attempt ended. A superseded attempt leaves its record as it is."""
         if self.owns():

@@ -123,7 +123,7 @@ def run_element(element: Element, store: Store, launch: Launch, batch: str = "")
                 return DONE
             mine = _begin(element, store, launch, inputs, batch)
             if read_json(mine.folder.done) is not None:  # another attempt completed it just before this claim
-                mine.finish("done", DONE)
+                mine.withdraw()
                 return DONE
         else:
             mine = _join(store.stage(element.folder), launch, stop)

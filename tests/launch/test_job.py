@@ -61,6 +61,16 @@ def test_a_finished_stage_is_not_run_again(store, chain, run_stage, capsys):
     assert len(attempts(store.stage(chain["first"].folder))) == 1
 
 
+def test_a_claim_on_what_was_completed_just_before_is_withdrawn(store, chain, run_stage, monkeypatch):
+    run_stage(chain, "first")
+    folder = store.stage(chain["first"].folder)
+    before = folder.done.stat()
+    monkeypatch.setattr(job, "_is_done", lambda *_: False)  # looked before the other attempt was through
+    assert run_stage(chain, "first") == 0
+    assert folder.done.stat() == before
+    assert len(attempts(folder)) == 1
+
+
 def test_a_failure_is_recorded_with_its_traceback_and_a_rerun_resumes(store, chain, run_stage):
     folder = store.stage(chain["first"].folder)
     assert run_stage(chain, "first", fail_at=2) == 1
