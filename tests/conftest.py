@@ -1,6 +1,7 @@
 """Fixtures that several packages use: a few real videos, and the same prepared."""
 
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # read once, when torch is imported; tests start several processes
 for variable in ("VSSL_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
     os.environ.pop(variable, None)  # no test touches the user's own stores and servers
+
+# A shell starts background jobs with Ctrl-C ignored, and that is inherited: a test that interrupts would hang.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Several processes share the cores, so a slow draw is no failure.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
