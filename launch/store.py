@@ -1,8 +1,8 @@
 """The store: plain files with one owner. This class spells every path outside a stage's own folder.
 
-`stages/<kind>-<id>/ pipelines/<sweep>-<hash>/ batches/<id>/ sources/<key>/ debug/<kind>-<id>/`, and nothing else knows
-those names. A stage is finished when its completion record is there, and reusable while the digests of its parents in
-that record are the parents' current ones.
+`stages/<kind>-<id>/ pipelines/<sweep>-<hash>/ batches/<id>/ sources/<key>/ code/<digest>/ debug/<kind>-<id>/`, and
+nothing else knows those names. A stage is finished when its completion record is there, and reusable while the digests
+of its parents in that record are the parents' current ones.
 """
 
 import errno
@@ -88,6 +88,10 @@ class Store:
     @property
     def batches(self) -> Path:
         return self.root / "batches"
+
+    @property
+    def code(self) -> Path:
+        return self.root / "code"
 
     def source(self, key: str) -> Path:
         return self.sources / key
