@@ -153,6 +153,10 @@ class StageFolder:
         return self.root / "attempts"
 
     @property
+    def environment(self) -> Path:
+        return self.root / "environment"
+
+    @property
     def beat(self) -> Path:
         return self.root / "beat"
 
