@@ -100,6 +100,8 @@ def train(
                     saved_at = time.monotonic()
                 if stop:
                     raise Stopped(f"stopped and saved at step {step} of {total}")
+        if is_main():
+            run.say(f"epoch {epoch + 1} of {epochs}: {step} of {total} steps, loss {values['loss']:.4f}")
 
 
 def _resume(run: Run, parts: Mapping[str, Any], loader: Loader, identity: str) -> int:
