@@ -75,8 +75,9 @@ def attempts(folder: StageFolder) -> list[Mapping[str, Any]]:
 
 
 def newest(folder: StageFolder) -> Mapping[str, Any] | None:
-    found = attempts(folder)
-    return found[-1] if found else None
+    """Record of the newest attempt; older ones are not read."""
+    records = (read_json(attempt_path(folder, token)) for token in reversed(tokens(folder)))
+    return next((record for record in records if record is not None), None)
 
 
 def is_live(attempt: Mapping[str, Any], folder: StageFolder, now_s: float, stale_s: float = STALE_S) -> bool:
@@ -86,11 +87,15 @@ def is_live(attempt: Mapping[str, Any], folder: StageFolder, now_s: float, stale
     alive = is_alive(attempt["process"])
     if alive is not None:
         return alive
+    return now_s - last_sign_s(attempt, folder) < stale_s
+
+
+def last_sign_s(attempt: Mapping[str, Any], folder: StageFolder) -> float:
+    """When the newest attempt was last seen alive, by the file server's clock."""
     try:
-        last_sign_s = folder.beat.stat().st_mtime
+        return folder.beat.stat().st_mtime
     except FileNotFoundError:
-        last_sign_s = attempt_path(folder, attempt["token"]).stat().st_mtime
-    return now_s - last_sign_s < stale_s
+        return attempt_path(folder, attempt["token"]).stat().st_mtime
 
 
 def server_now_s(folder: StageFolder) -> float:
@@ -126,6 +131,8 @@ def claim(
             raise ElsewhereError(f"{folder.root.name} is running elsewhere (attempt {last['token']}, {where})")
         token = (tokens(folder) or [0])[-1] + 1
         record = {"token": token, "nonce": nonce, "process": identity(), "started_at_ms": now_ms(), **facts}
+        if last is not None and last.get("outcome") is None:  # its beat is about to be overwritten
+            record["predecessor_seen_ms"] = round(1000 * last_sign_s(last, folder))
         if create_json(attempt_path(folder, token), record):
             return Claim(folder, token, record)
         if time.monotonic() > deadline:  # another machine's attempt exists but cannot be read yet

@@ -1,13 +1,15 @@
-"""The verbs: `vssl status | report | logs | sync | prepare`, also `python -m launch` and `python launch/cli.py`.
+"""The verbs: `vssl status | watch | why | logs | cancel | report | sync | doctor | gc | pin | unpin | prepare`.
 
-Reads take `--json`. PIPELINE is a folder name under `pipelines/`, the beginning of one, or nothing for the newest.
+Also `python -m launch` and `python launch/cli.py`. This file is the table; the work is done by the module that a verb
+imports when it is called, so that each starts fast. Reads take `--json`. PIPELINE is a folder name under `pipelines/`,
+the beginning of one, or nothing for the newest; STAGE is a stage, a stage in all its lanes, or a template.
 """
 
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 if __package__ in (None, ""):  # run as a file: the repository goes first on the path, in place of this file's folder
@@ -16,22 +18,23 @@ if __package__ in (None, ""):  # run as a file: the repository goes first on the
 
 import typer
 
-from launch.exit_codes import BAD_INPUT, FAILED
-from launch.plan import Plan, plan_from_mapping
-from launch.store import Store, default_root
-from vssl.artifacts import read_json
-from vssl.config import ConfigError, nearest
+from launch.exit_codes import BAD_INPUT, FAILED, TRY_AGAIN
+from launch.targets import find_target, pipelines, store_of
+from vssl.config import ConfigError
+
+if TYPE_CHECKING:
+    from launch.queue_view import QueueView
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
-PipelineName = Annotated[str, typer.Argument(metavar="[PIPELINE]", help="folder under pipelines/; default: the newest")]
-StageName = Annotated[str, typer.Argument(metavar="[PIPELINE/]STAGE", help="a stage of a pipeline")]
+Which = Annotated[str, typer.Argument(metavar="[PIPELINE[/STAGE]]", help="default: the newest pipeline, all of it")]
 Root = Annotated[Path | None, typer.Option("--root", help="the store; default: $VSSL_ROOT, else runs/ of the checkout")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output")]
+Cluster = Annotated[str, typer.Option("--cluster", help="a profile of slurm_templates/cluster")]
 
 
 def main() -> None:
-    """The `vssl` command: user errors are one line and exit code 2."""
+    """The `vssl` command: what a person has to mend is one line and exit code 2; a silent controller is 75."""
     try:
         if not (_CHECKOUT / "sweeps").is_dir() or not (_CHECKOUT / "configs").is_dir():
             raise ConfigError(
@@ -45,83 +48,66 @@ def main() -> None:
 
 
 @app.command()
-def status(pipeline: PipelineName = "", root: Root = None, as_json: AsJson = False) -> None:
-    """State of every stage: done, reused, running, saved, failed, cancelled or waiting."""
-    from launch.display import duration
-    from launch.status import counts, plan_status
+def status(which: Which = "", root: Root = None, as_json: AsJson = False) -> None:
+    """State of every stage: done, reused, running, queued, saved, failed, cancelled or waiting."""
+    from launch.status import counts, print_status, status_now
 
-    folder, plan, store = _open(pipeline, root)
-    stages = plan_status(plan, store)
+    target = find_target(which, root)
+    found, view = status_now(target.plan, target.store)
+    found = [one for one in found if one.name in target.stages]
     if as_json:
-        _print_json({"pipeline": folder.name, "counts": counts(stages), "stages": [asdict(one) for one in stages]})
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=folder.name, title_justify="left")
-    for column in ("stage", "state", "step", "time"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("", overflow="fold")
-    for one in stages:
-        step = f"{one.step}/{one.steps}" if one.steps else str(one.step or "")
-        took = "" if one.wall_s is None else duration(one.wall_s)
-        table.add_row(one.name, one.state, step, took, Text(one.reason))  # its brackets are its own
-    Console(width=None if sys.stdout.isatty() else 140).print(table)
-    print(", ".join(f"{number} {state}" for state, number in counts(stages).items()))
+        _print_json({"pipeline": target.folder.name, "counts": counts(found), "stages": [asdict(one) for one in found]})
+    else:
+        print_status(target.folder.name, found)
+    _exit_if_silent(view)
 
 
 @app.command()
-def report(pipeline: PipelineName = "", root: Root = None, as_json: AsJson = False) -> None:
-    """What was trained, and what it is worth beside an untrained network and chance."""
+def report(which: Which = "", root: Root = None, as_json: AsJson = False) -> None:
+    """What was trained, what it is worth beside an untrained network and chance, and the hours that it took."""
+    from launch.hours import pipeline_hours
     from launch.report import print_report, report_rows
+    from launch.status import status_now
 
-    folder, plan, store = _open(pipeline, root)
+    target = find_target(which, root)
+    statuses, view = status_now(target.plan, target.store)
     if as_json:
-        _print_json({"pipeline": folder.name, "stages": [asdict(row) for row in report_rows(plan, store)]})
+        rows = [asdict(row) for row in report_rows(target.plan, statuses) if row.name in target.stages]
+        hours = pipeline_hours(target.plan, target.store, target.stages)
+        _print_json({"pipeline": target.folder.name, "stages": rows, "hours": hours.to_mapping()})
     else:
-        print_report(plan, store)
+        print_report(target.plan, target.store, stages=statuses, names=target.stages)
+    _exit_if_silent(view)
 
 
 @app.command()
 def logs(
-    stage: StageName,
+    which: Which = "",
     lines: Annotated[int, typer.Option("--lines", "-n", help="lines from the end")] = 50,
+    rank: Annotated[int, typer.Option("--rank", help="of a stage with several processes")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on until the stage ends")] = False,
     root: Root = None,
     as_json: AsJson = False,
 ) -> None:
-    """The end of the newest attempt's log."""
-    from launch.children import newest_log
+    """The end of a stage's newest log, and of what its batch script printed; without STAGE, of the newest one."""
+    from launch.stage_logs import print_logs
 
-    pipeline, _, name = stage.rpartition("/")
-    folder, plan, store = _open(pipeline, root)
-    if name not in plan.by_name:
-        raise ConfigError(f"no stage {name!r} in {folder.name}{nearest(name, plan.by_name)}; it has {_names(plan)}")
-    log = newest_log(store.stage(plan[name].folder))
-    if log is None:
-        raise ConfigError(f"{name} has no log in {store.root}: it was never started here")
-    tail = log.read_text(errors="replace").splitlines()[-lines:]
-    if as_json:
-        _print_json({"stage": name, "log": str(log), "lines": tail})
-        return
-    print(f"{log}:", file=sys.stderr)
-    print("\n".join(tail))
+    print_logs(find_target(which, root, stage_first=True), lines, rank, follow=follow, as_json=as_json)
 
 
 @app.command()
 def sync(
-    pipeline: Annotated[str, typer.Argument(metavar="[PIPELINE]", help="default: all pipelines of the store")] = "",
+    which: Annotated[str, typer.Argument(metavar="[PIPELINE]", help="default: all pipelines of the store")] = "",
     root: Root = None,
     uri: Annotated[str | None, typer.Option(help="of the MLflow server or database")] = None,
 ) -> None:
     """Push journals and results to MLflow; a push that is repeated stores nothing twice."""
     from vssl import tracking
 
-    newest, _, _ = _open(pipeline, root)
-    folders = [newest] if pipeline else sorted(path.parent for path in newest.parent.glob("*/plan.json"))
+    target = find_target(which, root)
     problems = 0
-    for folder in folders:
-        read = _store_of(folder).read
+    for folder in [target.folder] if which else pipelines(target.store.root):
+        read = store_of(folder).read
         if not tracking.needs_sync(folder, uri, read):
             print(f"{folder.name}: nothing new")
             continue
@@ -139,68 +125,16 @@ def prepare(
     root: Root = None,
 ) -> None:
     """Read every video of a dataset once: its manifest and digest make it usable in plans."""
-    from launch.sources import prepare_sources
-    from vssl.config import build, to_mapping
-    from vssl.data.dataset_config import DatasetConfig
+    from launch.preparing import prepare_dataset
 
-    if "/" in data:
-        folder = Path(data).expanduser().absolute()
-        mapping: dict[str, Any] = {"name": folder.name, "path": str(folder), "layout": "auto"}
-    else:
-        mapping = _named_dataset(data)
-    if path is not None:
-        mapping = {**mapping, "path": str(path.expanduser().absolute())}
-    config = build(DatasetConfig, mapping)
-    store = Store(root or default_root(), visibility_s=0)
-    prepare_sources({config.key(): to_mapping(config)}, store)
-    record = store.source_record(config.key())
-    assert record is not None
-    counts = ", ".join(f"{number} {split}" for split, number in record["splits"].items())
-    print(f"{config.name}: {counts} videos, {len(record['classes'])} classes, digest {record['digest'][:12]}")
+    print(prepare_dataset(data, path, root))
 
 
-def _named_dataset(name: str) -> dict[str, Any]:
-    from launch.marked_yaml import load_plain
-
-    folder = _CHECKOUT / "configs" / "data"
-    names = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in names:
-        raise ConfigError(
-            f"no dataset {name!r}{nearest(name, names)}; accepted: {', '.join(names)}, or a folder, as in ./videos"
-        )
-    dataset: dict[str, Any] = load_plain(folder / f"{name}.yaml")["dataset"]
-    return dataset
-
-
-def _open(name: str, root: Path | None) -> tuple[Path, Plan, Store]:
-    """A pipeline's folder, plan and store.
-
-    Raises:
-        ConfigError: no such pipeline in the store.
-    """
-    base = (root or default_root()).absolute()
-    folders = [path.parent for path in (base / "pipelines").glob("*/plan.json")]
-    if not folders:
-        raise ConfigError(f"no pipelines in {base}; name another store with --root or VSSL_ROOT")
-    matching = [folder for folder in folders if folder.name == name] or [
-        folder for folder in folders if folder.name.startswith(name)
-    ]
-    if not matching:
-        names = sorted(folder.name for folder in folders)
-        raise ConfigError(f"no pipeline {name!r} in {base}{nearest(name, names)}; there are {', '.join(names)}")
-    folder = max(matching, key=lambda found: (found / "plan.json").stat().st_mtime)
-    return folder, plan_from_mapping(read_json(folder / "plan.json")), _store_of(folder)
-
-
-def _store_of(folder: Path) -> Store:
-    """The store as a pipeline was submitted to it, wherever it lies now."""
-    root = folder.parent.parent
-    settings = read_json(folder / "store.json") or Store(root).to_mapping()
-    return Store.from_mapping({**settings, "root": str(root), "visibility_s": 0})
-
-
-def _names(plan: Plan) -> str:
-    return ", ".join(plan.by_name)
+def _exit_if_silent(view: "QueueView") -> None:
+    """Say it where Slurm did not answer: what was printed is what the store alone knows."""
+    if view.silent:
+        print(f"Slurm does not answer ({view.silent}); this is what the store knows; try again", file=sys.stderr)
+        sys.exit(TRY_AGAIN)
 
 
 def _print_json(value: Any) -> None:

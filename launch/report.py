@@ -2,11 +2,12 @@
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from launch.display import duration
+from launch.hours import hours_lines, pipeline_hours
 from launch.plan import Plan, PlannedStage
 from launch.status import StageStatus, plan_status
 from launch.store import Store, default_root
@@ -40,9 +41,9 @@ class ReportRow:
     warning: str = ""
 
 
-def report_rows(plan: Plan, store: Store) -> list[ReportRow]:
-    """The numbers of every stage of a plan, in its order."""
-    statuses = {one.name: one for one in plan_status(plan, store)}
+def report_rows(plan: Plan, stages: Sequence[StageStatus]) -> list[ReportRow]:
+    """The numbers of every stage of a plan, in its order, from the state of all of them."""
+    statuses = {one.name: one for one in stages}
     twins = untrained_twins(plan)
     rows = []
     for stage in plan:
@@ -127,14 +128,30 @@ def _collapse(stage: PlannedStage, row: ReportRow, metrics: Mapping[str, float])
     return ""
 
 
-def print_report(plan: Plan, store: Store, console: "Console | None" = None) -> None:
-    """Print the table, the warnings, and where to look further."""
+def print_report(
+    plan: Plan,
+    store: Store,
+    console: "Console | None" = None,
+    *,
+    stages: Sequence[StageStatus] | None = None,
+    names: Collection[str] | None = None,
+) -> None:
+    """Print the table, the warnings, the hours, and where to look further.
+
+    Args:
+        plan: the plan.
+        store: where results lie.
+        console: where to print; None: standard output.
+        stages: the state of every stage; None: as the store alone knows it.
+        names: stages to show; None: all.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     console = console or Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
-    rows = report_rows(plan, store)
+    names = plan.by_name if names is None else names
+    rows = [row for row in report_rows(plan, stages or plan_status(plan, store)) if row.name in names]
     title = f"{plan.sweep} at {plan.scale} scale"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("stage", no_wrap=True)
@@ -155,6 +172,8 @@ def print_report(plan: Plan, store: Store, console: "Console | None" = None) -> 
     for row in rows:
         if row.warning:
             _say(console, f"WARNING: {row.warning}", style="bold red")
+    for line in hours_lines(pipeline_hours(plan, store, names)):
+        _say(console, line)
     _say(console, f"results: {store.pipeline(plan)}")
     elsewhere = "" if store.root == default_root() else f" VSSL_ROOT={store.root}"
     _say(console, f"curves and artifacts: `make ui{elsewhere}` opens the MLflow UI")

@@ -32,21 +32,26 @@ def select(
     """
     run = frozenset(stage.name for stage in plan)
     if only := tuple(only):
-        run &= _named(plan, only, "only")
+        run &= named(plan, only, "only")
     if from_ := tuple(from_):
-        run &= _below(plan, _named(plan, from_, "from"))
+        run &= below(plan, named(plan, from_, "from"))
     if until := tuple(until):
-        run &= _above(plan, _named(plan, until, "until"))
+        run &= _above(plan, named(plan, until, "until"))
     if not run:
         raise ConfigError("only=, from= and until= together leave no stage; loosen one of them")
     force = tuple(force)
-    forced = frozenset() if not force else _named(plan, force, "force")
+    forced = frozenset() if not force else named(plan, force, "force")
     if force and not forced & run:
         raise ConfigError(f"force={','.join(force)} names no stage that is to run; only=, from= or until= leave it out")
     return Selection(run=run, force=forced & run)
 
 
-def _named(plan: Plan, selectors: Iterable[str], key: str) -> frozenset[str]:
+def named(plan: Plan, selectors: Iterable[str], key: str) -> frozenset[str]:
+    """The stages that selectors mean; `key` says in an error where they stood.
+
+    Raises:
+        ConfigError: a selector that names nothing.
+    """
     found: set[str] = set()
     for selector in selectors:
         meanings = (
@@ -67,7 +72,8 @@ def _named(plan: Plan, selectors: Iterable[str], key: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def _below(plan: Plan, start: frozenset[str]) -> frozenset[str]:
+def below(plan: Plan, start: frozenset[str]) -> frozenset[str]:
+    """Some stages, and all that hangs below them."""
     found = set(start)
     for stage in plan:  # parents stand before children
         if not found.isdisjoint(stage.parents):

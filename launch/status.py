@@ -1,18 +1,21 @@
-"""What became of every stage of a plan: a pure view of the store. Writes nothing."""
+"""What became of every stage of a plan: a pure view of the store and of Slurm's queue. Writes nothing."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from launch.claims import is_live, newest
-from launch.display import position
+from launch.claims import newest
+from launch.display import duration, position
 from launch.plan import Plan, PlannedStage
 from launch.provenance import code_digest
+from launch.queue_view import STORE_ALONE, QueueView, look
+from launch.standing import State, standing
 from launch.store import Finished, Store
-from vssl.artifacts import StageFolder
 
-State = Literal["done", "reused", "running", "saved", "failed", "cancelled", "waiting"]
+if TYPE_CHECKING:
+    from launch.scheduler import Scheduler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,30 +26,64 @@ class StageStatus:
     kind: str
     folder: str  # where it lies, or will lie
     state: State
-    reason: str = ""  # of a failure, of a cancellation; a mark on what is done
+    reason: str = ""  # of a failure, of a cancellation, of waiting; a mark on what is done
     step: int = 0
     steps: int = 0  # 0: the stage did not say
     wall_s: float | None = None
     attempts: int = 0
     older_code: bool = False  # the result was made by other code than this
     metrics: Mapping[str, float] = field(default_factory=dict)
+    blocked_by: tuple[str, ...] = ()  # stages whose end, not for good, keeps it from starting
+    job: str = ""  # Slurm's id, <array job>_<index>
+    where: str = ""  # nodes, or the host, that it runs on
+    cause: str = ""  # how its last job ended, in the batch script's word
+    slurm_reason: str = ""  # why its job is pending, in Slurm's word
+    expected_s: float | None = None  # when Slurm expects to start it
+    started_at_ms: int | None = None  # its newest attempt
 
 
-def plan_status(plan: Plan, store: Store, now_s: float | None = None) -> list[StageStatus]:
+def plan_status(
+    plan: Plan,
+    store: Store,
+    view: QueueView = STORE_ALONE,
+    now_s: float | None = None,
+    finished: Mapping[str, Finished] | None = None,
+) -> list[StageStatus]:
     """The state of every stage, in the plan's order.
 
-    `done` was made by this pipeline, `reused` by another one; `failed` includes a process that died without a word;
-    `cancelled` hangs below a failure; `waiting` is all that could still start or has not been asked for.
+    `done` was made by this pipeline, `reused` by another one; `queued` is in Slurm's queue; `failed` includes a process
+    that died without a word; `cancelled` hangs below a failure, or a person took it out; `waiting` is all that could
+    still start or has not been asked for.
+
+    Args:
+        plan: the plan.
+        store: where results lie.
+        view: what Slurm knows; by default nothing is asked.
+        now_s: the clock to hold against beats; None: now.
+        finished: what was found finished before the queue was asked; None: nothing was looked up yet.
     """
-    finished = store.reusable_stages(plan)
+    known = dict(finished or {})
     pipeline = store.pipeline(plan).name
     found: dict[str, StageStatus] = {}
     for stage in plan:
-        if stage.name in finished:
-            found[stage.name] = _finished_status(stage, finished[stage.name], pipeline)
+        if stage.name not in known and (done := store.reusable(stage, known)) is not None:
+            known[stage.name] = done
+        if stage.name in known:
+            found[stage.name] = _finished_status(stage, known[stage.name], pipeline)
         else:
-            found[stage.name] = _open_status(stage, store, found, time.time() if now_s is None else now_s)
+            found[stage.name] = _open_status(stage, store, view, found, time.time() if now_s is None else now_s)
     return list(found.values())
+
+
+def status_now(plan: Plan, store: Store, scheduler: "Scheduler | None" = None) -> tuple[list[StageStatus], QueueView]:
+    """The state of every stage, and what the queue said; at most one squeue, and none where the store alone knows.
+
+    What ends meanwhile is not mistaken: the store is read once more after the queue has answered.
+    """
+    finished = store.reusable_stages(plan)
+    open_folders = {stage.folder for stage in plan if stage.name not in finished}
+    view = look(store, open_folders, store.pipeline(plan).name, scheduler)
+    return plan_status(plan, store, view, finished=finished), view
 
 
 def _finished_status(stage: PlannedStage, finished: Finished, pipeline: str) -> StageStatus:
@@ -71,13 +108,20 @@ def code_mark(record: Mapping[str, Any]) -> str:
     return "resumed under other code" if record["earlier_code"] else ""
 
 
-def _open_status(stage: PlannedStage, store: Store, above: Mapping[str, StageStatus], now_s: float) -> StageStatus:
+def _open_status(
+    stage: PlannedStage, store: Store, view: QueueView, above: Mapping[str, StageStatus], now_s: float
+) -> StageStatus:
     folder = store.stage(stage.folder)
-    state, reason = _own_state(folder, now_s)
-    if state in ("waiting", "failed", "saved") and (blocking := _blocking(stage, above)):
-        state, reason = "cancelled", f"blocked by {', '.join(blocking)}"
-    step, steps = position(folder)
     last = newest(folder)
+    sent, place = view.sent.get(stage.folder), view.queued.get(stage.folder)
+    own = standing(folder, last, sent, None if place is None else place.entry, view, now_s)
+    state, reason = own.state, own.reason
+    blocking = _blocking(stage, above)
+    if blocking and state != "running":
+        state, reason = "cancelled", f"blocked by {', '.join(blocking)}"
+    elif state == "queued" and (parents := _unfinished(stage, above)):
+        reason = f"waits for {', '.join(parents)}"
+    step, steps = (0, 0) if last is None else position(folder)
     return StageStatus(
         name=stage.name,
         kind=stage.kind,
@@ -87,39 +131,28 @@ def _open_status(stage: PlannedStage, store: Store, above: Mapping[str, StageSta
         step=step,
         steps=steps,
         attempts=0 if last is None else last["token"],
+        blocked_by=tuple(blocking) if state == "cancelled" else (),
+        job=sent.job if sent is not None else place.entry.job if place is not None else "",
+        where=own.where,
+        cause=own.cause,
+        slurm_reason=own.slurm_reason,
+        expected_s=own.expected_s,
+        started_at_ms=None if last is None else last["started_at_ms"],
     )
 
 
-def _own_state(folder: StageFolder, now_s: float) -> tuple[State, str]:
-    last = newest(folder)
-    if folder.done.exists():
-        return "waiting", "its inputs have changed since it was made; it will be redone"
-    if last is None:
-        return "waiting", ""
-    if is_live(last, folder, now_s):
-        return "running", ""
-    error = last.get("error") or rank_error(folder, last["token"])
-    if last.get("outcome") == "saved" and not error:
-        return "saved", "stopped by a signal; goes on from its checkpoint"
-    return "failed", error or "its process died without a word (killed, out of memory, power cut?)"
-
-
-def rank_error(folder: StageFolder, token: int) -> str:
-    """What a rank of an attempt raised, if one did: rank 0 may have known nothing of it."""
-    for path in sorted(folder.logs.glob(f"{token}-rank*.traceback")):
-        lines = path.read_text().strip().splitlines()
-        return f"{path.stem.partition('-')[2]}: {lines[-1] if lines else 'failed'}"
-    return ""
+def _unfinished(stage: PlannedStage, above: Mapping[str, StageStatus]) -> list[str]:
+    return [parent for parent in stage.parents if above[parent].state not in ("done", "reused")]
 
 
 def _blocking(stage: PlannedStage, above: Mapping[str, StageStatus]) -> list[str]:
-    """The failed stages above a stage, each named once."""
+    """The stages above a stage that failed or were taken out by themselves, each named once."""
     culprits: list[str] = []
     for parent in stage.parents:
-        if above[parent].state == "failed":
+        if above[parent].blocked_by:
+            culprits.extend(above[parent].blocked_by)
+        elif above[parent].state in ("failed", "cancelled"):
             culprits.append(parent)
-        elif above[parent].state == "cancelled":
-            culprits.extend(above[parent].reason.removeprefix("blocked by ").split(", "))
     return list(dict.fromkeys(culprits))
 
 
@@ -129,3 +162,22 @@ def counts(statuses: Sequence[StageStatus]) -> dict[str, int]:
     for one in statuses:
         found[one.state] = found.get(one.state, 0) + 1
     return found
+
+
+def print_status(title: str, statuses: Sequence[StageStatus]) -> None:
+    """The table that a person reads."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left")
+    for column in ("stage", "state", "step", "time"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("", overflow="fold")
+    for one in statuses:
+        step = f"{one.step}/{one.steps}" if one.steps else str(one.step or "")
+        took = "" if one.wall_s is None else duration(one.wall_s)
+        said = ", ".join(filter(None, (one.reason, f"on {one.where}" if one.state == "running" and one.job else "")))
+        table.add_row(one.name, one.state, step, took, Text(said))  # its brackets are its own
+    Console(width=None if sys.stdout.isatty() else 140).print(table)
+    print(", ".join(f"{number} {state}" for state, number in counts(statuses).items()))

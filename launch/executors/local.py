@@ -23,7 +23,8 @@ from launch.plan import Plan
 from launch.provenance import code_digest
 from launch.pushing import Pusher
 from launch.report import print_report
-from launch.status import code_mark, rank_error
+from launch.standing import rank_error
+from launch.status import code_mark
 from launch.store import Finished, Store, generation, input_digests, recorded_digests
 from vssl.artifacts import read_json
 from vssl.config import ConfigError, nearest

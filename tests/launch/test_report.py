@@ -153,7 +153,7 @@ def test_numbers_of_the_report(plan, store, finish):
     finish("retrieval-untrained", recall_at_1=0.3, chance_recall_at_1=0.25)
     finish("linear", top1=0.7, top5=1.0, chance_top1=0.2)
     finish("linear-untrained", top1=0.4, chance_top1=0.2)
-    rows = {row.name: row for row in report_rows(plan, store)}
+    rows = {row.name: row for row in report_rows(plan, plan_status(plan, store))}
     assert (rows["single-rgb"].loss_first, rows["single-rgb"].loss_last, rows["single-rgb"].warning) == (6.0, 2.5, "")
     retrieval, linear = rows["retrieval"], rows["linear"]
     assert (retrieval.recall_at_1, retrieval.untrained, retrieval.chance, retrieval.top1) == (0.5, 0.3, 0.25, None)
@@ -169,7 +169,7 @@ def test_numbers_of_the_report(plan, store, finish):
 
 def test_a_collapse_is_warned_of(plan, store, finish):
     finish("single-rgb", loss_first=4.7, loss_last=math.log(100) * 1.01)
-    assert "may have collapsed" in report_rows(plan, store)[0].warning
+    assert "may have collapsed" in report_rows(plan, plan_status(plan, store))[0].warning
     stream = io.StringIO()
     print_report(plan, store, Console(file=stream, width=120))
     assert "WARNING: single-rgb may have collapsed" in stream.getvalue()
@@ -177,7 +177,7 @@ def test_a_collapse_is_warned_of(plan, store, finish):
 
 def test_uniform_predictions_are_warned_of(plan, store, finish):
     finish("single-rgb", loss_first=4.7, loss_last=3.0, score_entropy_last=0.995)
-    assert "predictions are uniform" in report_rows(plan, store)[0].warning
+    assert "predictions are uniform" in report_rows(plan, plan_status(plan, store))[0].warning
 
 
 def vssl(*words, **more):
@@ -217,6 +217,7 @@ def test_a_reason_is_shown_as_it_is(plan, store, attempt):
         (["status", "tiny"], "no pipeline 'tiny'"),
         (["logs", "single-rbg"], "did you mean `single-rgb`?"),
         (["logs", "single-rgb"], "never started"),
+        (["status", "small/single-rbg"], "did you mean `single-rgb`?"),
         (["prepare", "ucf11"], "did you mean `ucf101`?"),
         (["status", "--root", "/nowhere"], "no pipelines in /nowhere"),
     ],
