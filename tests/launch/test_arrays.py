@@ -270,7 +270,7 @@ def test_more_lanes_than_an_array_may_hold() -> None:
 
 
 def test_a_list_of_indices_that_slurm_would_refuse_is_divided() -> None:
-    """It takes 4,096 characters at most; the steps between these lanes alternate, so that no range shortens the list."""
+    """It takes 4,096 characters at most; the steps between these lanes alternate, so no range shortens the list."""
     lanes = [lane for lane in range(9000) if lane % 7 in (0, 3)]
     every = lanes_of("x", range(9000))
     arrays = packed(
