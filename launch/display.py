@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from launch.pace import Watched, left
 from vssl.artifacts import StageFolder
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class View:
         self._live = sys.stdout.isatty() if live is None else live
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._started_s: dict[str, tuple[float, int]] = {}
+        self._watched = Watched()
         self._refreshed_s = time.monotonic()
 
     def __enter__(self) -> "View":
@@ -61,15 +62,11 @@ class View:
             return
         for name, folder in running.items():
             step, steps = position(folder)
-            if step < self._started_s.get(name, (now, step + 1))[1]:  # its first sight, or a new count: an evaluation
-                self._started_s[name] = (now, step)
-            first_s, first_step = self._started_s[name]
+            pace = self._watched.steps_per_s(name, step, now)
             if not step:
                 self.say(f"{name}: running")
                 continue
-            left = (now - first_s) / (step - first_step) * (steps - step) if steps and step > first_step else None
-            about = f", about {duration(left)} left" if left is not None else ""
-            self.say(f"{name}: step {step}{f'/{steps}' if steps else ''}{about}")
+            self.say(f"{name}: step {step}{f'/{steps}' if steps else ''}{left(step, steps, pace)}")
 
     def _show_bars(self, running: Mapping[str, StageFolder]) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -94,11 +91,3 @@ def position(folder: StageFolder) -> tuple[int, int]:
     except FileNotFoundError:
         return 0, 0
     return (int(words[0]) if words else 0), (int(words[1]) if len(words) > 1 else 0)
-
-
-def duration(seconds: float) -> str:
-    """A length of time as a person says it."""
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from launch.display import duration
 from launch.hours import hours_lines, pipeline_hours
+from launch.pace import duration
 from launch.plan import Plan, PlannedStage
 from launch.status import StageStatus, plan_status
 from launch.store import Store, default_root

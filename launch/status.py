@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from launch.claims import newest
-from launch.display import duration, position
+from launch.display import position
+from launch.pace import duration
 from launch.plan import Plan, PlannedStage
 from launch.provenance import code_digest
 from launch.queue_view import STORE_ALONE, QueueView, look

@@ -15,10 +15,11 @@ from typing import Any, Literal
 
 from launch.children import Children, last_line
 from launch.claims import is_live, newest
-from launch.display import View, duration
+from launch.display import View
 from launch.elements import create_batch, element
 from launch.exit_codes import DONE, FAILED, TRY_AGAIN
 from launch.machine import Machine
+from launch.pace import duration
 from launch.plan import Plan
 from launch.provenance import code_digest
 from launch.pushing import Pusher

@@ -1,7 +1,8 @@
 import pytest
 
 from launch import display
-from launch.display import View, duration, position
+from launch.display import View, position
+from launch.pace import duration
 from launch.pushing import Pusher
 from vssl.artifacts import StageFolder
 from vssl.run import Run
