@@ -55,7 +55,7 @@ ONLY_IMPORTER: dict[str, list[str]] = {
     "hydra": ["launch.compose"],
     "omegaconf": ["launch.compose"],
     "submitit": ["launch.executors.slurm"],
-    "mlflow": ["vssl.tracking"],
+    "mlflow": ["vssl.tracking", "vssl.tracking_runs"],
     "av": ["vssl.data.decode"],
 }
 NEVER_IN_LIBRARY = ("launch", "hydra", "omegaconf", "submitit")

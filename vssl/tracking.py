@@ -1,48 +1,45 @@
-"""Pipelines shown in MLflow; the only importer of mlflow, and only inside functions. Torch-free.
+"""Pipelines shown in MLflow. Torch-free, and mlflow is loaded when something is pushed, not before.
 
-The files of a store are the truth and MLflow is a copy: `sync` looks at one pipeline's files, looks at what MLflow
-has, and pushes the difference. It may run as often as anybody likes, be killed anywhere, and lose its own notes
-(`tracking.json`): runs are found again by their tags, and rows that MLflow has are not pushed twice. One experiment per
-sweep, one run per pipeline, in it one nested run per stage from the stage's first start on.
+The files of a store are the truth and MLflow is a copy: a push looks at files, looks at what MLflow has, and brings the
+difference. It may run as often as anybody likes, be killed anywhere, and lose its own notes: runs are found again by
+their tags, and rows that MLflow has are not pushed twice. One experiment per sweep, one run per pipeline, in it one
+nested run per stage from the stage's first start on.
+
+`sync` pushes a whole pipeline from where its user sits, `StageSync` one stage from the job that runs it.
 """
 
-import getpass
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from vssl.artifacts import read_json, sha256_text, write_json
-from vssl.tracking_fields import flat_params, stage_tags
+from vssl.artifacts import read_json, write_json
 from vssl.tracking_lock import exclusive
-from vssl.tracking_state import PipelineState, StageState, Status, read_pipeline, read_rows, tail_digest
+from vssl.tracking_runs import Runs, SyncReport
+from vssl.tracking_state import PipelineState, StageState, final_status, read_files, read_pipeline
 
-RUN_STATUS: dict[Status, str] = {"running": "RUNNING", "stopped": "KILLED", "failed": "FAILED", "done": "FINISHED"}
-MAX_PARAMS = 100  # in one call
-MAX_METRICS = 1000  # in one call
-MODEL_TRAINING = ("mlflow.experimentKind", "custom_model_development")  # opens the list of runs, not the chat traces
-
-
-@dataclass(kw_only=True)
-class SyncReport:
-    """What a push did; true unless there was a problem."""
-
-    uri: str
-    runs: int = 0  # runs made
-    metrics: int = 0  # values pushed
-    problem: str = ""  # why it did not get through; the next push brings everything that is missing
-
-    def __bool__(self) -> bool:
-        return not self.problem
+_USER_INFO = re.compile(r"(?<=://)[^\s/?#]+@")
+_STAGE_STALE_S = 120.0  # a stage's push takes seconds; the process that held its right to push for longer is gone
 
 
 def tracking_uri(root: Path) -> str:
     """Where results go: $MLFLOW_TRACKING_URI, else an SQLite file in the store."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.absolute()}/mlflow.db"
+
+
+def shown_uri(uri: str) -> str:
+    """An address without user and password, for messages and notes."""
+    return _USER_INFO.sub("", uri)
+
+
+def is_server(uri: str) -> bool:
+    """Whether many processes may push to it at once: a database file on a network disk takes one."""
+    return uri.startswith(("http://", "https://"))
 
 
 def needs_sync(pipeline: Path, uri: str | None = None, read: Sequence[Path] = ()) -> bool:
@@ -51,7 +48,8 @@ def needs_sync(pipeline: Path, uri: str | None = None, read: Sequence[Path] = ()
     if state is None:
         return False
     notes = read_json(pipeline / "tracking.json") or {}
-    return bool(notes.get("uri") != (uri or tracking_uri(state.root)) or notes.get("stamp") != state.stamp)
+    address = shown_uri(uri or tracking_uri(state.files.root))
+    return bool(notes.get("uri") != address or notes.get("stamp") != state.stamp)
 
 
 def sync(
@@ -76,216 +74,144 @@ def sync(
     """
     state = read_pipeline(pipeline, read)
     if state is None:
-        return SyncReport(uri=uri or "", problem=f"{pipeline} is no pipeline: it has no plan.json")
-    report = SyncReport(uri=uri or tracking_uri(state.root))
+        return SyncReport(uri=shown_uri(uri or ""), problem=f"{pipeline} is no pipeline: it has no plan.json")
+    address = uri or tracking_uri(state.files.root)
+    report = SyncReport(uri=shown_uri(address))
     with exclusive(pipeline / "tracking.lock", wait_s) as holder:
         if holder:
             report.problem = f"{holder} is pushing {pipeline.name} already"
             return report
         state = read_pipeline(pipeline, read) or state  # what happened while waiting
-        with _quiet_and_bounded():
-            from mlflow.exceptions import MlflowException
-            from sqlalchemy.exc import SQLAlchemyError
-
-            try:
-                _Push(state, pipeline / "tracking.json", report, say).run()
-            except (MlflowException, SQLAlchemyError, OSError) as error:
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                report.problem = f"MLflow at {report.uri} cannot be used now ({reason}); nothing is lost, sync again"
+        with _reporting(report, address):
+            _sync_stages(state, address, report, say)
     return report
 
 
-class _Push:
-    """One push of one pipeline, while its lock is held."""
+class StageSync:
+    """One stage pushed again and again by the job that runs it, while others push theirs.
 
-    def __init__(self, state: PipelineState, notes: Path, report: SyncReport, say: Callable[[str], None]) -> None:
-        from mlflow import MlflowClient
+    Args:
+        pipeline: `<root>/pipelines/<name>`.
+        name: of the stage.
+        uri: of a tracking server.
 
-        self.state = state
-        self.report = report
-        self.say = say
-        self.client = MlflowClient(tracking_uri=report.uri)
-        self.notes_path = notes
-        old = read_json(notes) or {}
-        self.offsets: dict[str, Any] = old.get("runs", {}) if old.get("uri") == report.uri else {}
-        self.store = sha256_text(str(state.root))[:16]
+    Raises:
+        ValueError: the pipeline has no such stage.
+    """
 
-    def run(self) -> None:
-        shown = [s for s in self.state.stages if s.status != "waiting" and (not s.source or s.status == "done")]
-        if not shown:
-            return
-        experiment = self._experiment()
-        runs = self._existing(experiment)
-        parent = self._parent(experiment, runs, shown)
-        try:
-            for number, stage in enumerate(shown, start=1):
-                self._stage(experiment, parent, runs, stage)
-                if number % 50 == 0:
-                    self.say(f"MLflow: {number} of {len(shown)} stages")
-        finally:
-            self._save("")
-        status = self.state.status
-        ended = max(stage.ended_at_ms for stage in shown)
-        self._set_status(parent, status, max(ended, parent.info.start_time))
-        self._save(self.state.stamp)
+    def __init__(self, pipeline: Path, name: str, uri: str) -> None:
+        files = read_files(pipeline)
+        if files is None or name not in files.planned:
+            raise ValueError(f"{pipeline} is no pipeline with a stage {name!r}")
+        self._files = files
+        self._name = name
+        self._uri = uri
+        self._pushed: list[Any] = []  # the stage's stamp
 
-    def _save(self, stamp: str) -> None:
-        write_json(self.notes_path, {"uri": self.report.uri, "stamp": stamp, "runs": self.offsets})
+    def push(self) -> SyncReport:
+        """Push what is new; where nothing is, small files are read and the server is left alone."""
+        report = SyncReport(uri=shown_uri(self._uri))
+        stage = self._files.stage(self._name)
+        if not _is_shown(stage) or stage.stamp == self._pushed:
+            return report
+        with _reporting(report, self._uri):
+            runs = Runs(self._files, self._uri, report)
+            parent = runs.pipeline_run(stage.started_at_ms)
+            if _sync_stage(runs, parent, stage, runs.find(stage.generation).get(stage.generation), report):
+                ended = final_status(self._files, self._files.stage) if stage.ended_at_ms else None
+                runs.set_status(parent, ended or "running", max(parent.info.start_time, stage.ended_at_ms))
+                self._pushed = stage.stamp
+        return report
 
-    def _experiment(self) -> str:
-        """Id of the sweep's experiment, made where there is none."""
-        from mlflow.exceptions import MlflowException
 
-        name, place = self.state.sweep, None  # a server decides the place by itself
-        if self.report.uri.startswith("sqlite:///"):
-            place = (Path(self.report.uri.removeprefix("sqlite:///")).absolute().parent / "mlflow-artifacts").as_uri()
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                return str(self.client.create_experiment(name, place, tags=dict([MODEL_TRAINING])))
-            except MlflowException as error:  # another pipeline of the sweep may have been faster
-                found = self.client.get_experiment_by_name(name)
-                if found is None:
-                    raise error
-        if found.lifecycle_stage == "deleted":
-            raise MlflowException(
-                f"experiment {name!r} was deleted there; bring it back with `mlflow experiments restore "
-                f"--experiment-id {found.experiment_id}`"
-            )
-        if MODEL_TRAINING[0] not in found.tags:
-            self.client.set_experiment_tag(found.experiment_id, *MODEL_TRAINING)
-        return str(found.experiment_id)
+def _is_shown(stage: StageState) -> bool:
+    """Whether a stage has a run: it has started, here; or it is done, wherever."""
+    return stage.status != "waiting" and (not stage.source or stage.status == "done")
 
-    def _existing(self, experiment: str) -> dict[str, Any]:
-        """Runs of this pipeline by what they show: a stage's generation, or "pipeline"."""
-        from mlflow.entities import ViewType
 
-        runs: dict[str, Any] = {}
-        token = None
-        while True:
-            page = self.client.search_runs(
-                [experiment],
-                filter_string=f"tags.`vssl.pipeline_id` = '{self.state.id}' AND tags.`vssl.store` = '{self.store}'",
-                run_view_type=ViewType.ALL,
-                max_results=1000,
-                page_token=token,
-            )
-            runs |= {run.data.tags["vssl.shows"]: run for run in page}
-            token = page.token
-            if not token:
-                return runs
+def _sync_stages(state: PipelineState, uri: str, report: SyncReport, say: Callable[[str], None]) -> None:
+    """Push every stage that has something to show, then the state of the whole; while the pipeline's lock is held."""
+    files = state.files
+    shown = [stage for stage in state.stages if _is_shown(stage)]
+    if not shown:
+        return
+    runs = Runs(files, uri, report)
+    found = runs.find()
+    own = [stage.started_at_ms for stage in shown if not stage.source]
+    planned_ms = (files.folder / "plan.json").stat().st_mtime_ns // 1_000_000
+    parent = runs.pipeline_run(min(own, default=planned_ms))
+    complete = True
+    for number, stage in enumerate(shown, start=1):
+        complete &= _sync_stage(runs, parent, stage, found.get(stage.generation), report)
+        if number % 50 == 0:
+            say(f"MLflow: {number} of {len(shown)} stages")
+    runs.set_status(parent, state.status, max(parent.info.start_time, *(stage.ended_at_ms for stage in shown)))
+    if complete:
+        write_json(files.folder / "tracking.json", {"uri": report.uri, "stamp": state.stamp})
 
-    def _make(self, experiment: str, name: str, start_ms: int, tags: Mapping[str, str]) -> Any:
-        common = {
-            "vssl.pipeline_id": self.state.id,
-            "vssl.store": self.store,
-            "mlflow.user": _user(),
-            "mlflow.source.name": "launch/pipeline.py",
-        }
-        self.report.runs += 1
-        return self.client.create_run(experiment, start_time=start_ms, run_name=name, tags=common | dict(tags))
 
-    def _parent(self, experiment: str, runs: Mapping[str, Any], shown: Sequence[StageState]) -> Any:
-        if "pipeline" in runs:
-            return runs["pipeline"]
-        own = [stage.started_at_ms for stage in shown if not stage.source]
-        planned_ms = (self.notes_path.parent / "plan.json").stat().st_mtime_ns // 1_000_000
-        tags = {
-            "vssl.shows": "pipeline",
-            "vssl.sweep": self.state.sweep,
-            "vssl.scale": self.state.scale,
-            "vssl.stages": str(len(self.state.stages)),
-        }
-        return self._make(experiment, self.state.id, min(own, default=planned_ms), tags)
+def _sync_stage(runs: Runs, parent: Any, stage: StageState, run: Any, report: SyncReport) -> bool:
+    """Push one stage, unless its note says that nothing is new; False where another process is pushing it just now.
 
-    def _stage(self, experiment: str, parent: Any, runs: Mapping[str, Any], stage: StageState) -> None:
-        run, known = runs.get(stage.generation), True
+    `run` is the stage's run as it was found, None where there was none.
+    """
+    path = runs.files.tracking / f"{stage.folder.root.name}.json"
+    path.parent.mkdir(exist_ok=True)
+    note = _note(path, run, report)
+    if note is not None and note["stamp"] == stage.stamp:
+        return True
+    with _turn(path.with_suffix(".lock"), is_server(report.uri)) as mine:
+        if not mine:
+            return False
+        if run is None and is_server(report.uri):  # its job may have made it since it was looked for
+            run = runs.find(stage.generation).get(stage.generation)
+        known = run is not None
         if run is None:
-            tags = {"vssl.shows": stage.generation, "mlflow.parentRunId": parent.info.run_id}
-            run, known = self._make(experiment, stage.name, stage.started_at_ms, tags), False
-        elif run.info.lifecycle_stage == "deleted":
-            return  # somebody does not want to see it
-        self._describe(run, stage)
-        last_step = self._rows(run, stage, known)
-        if stage.status == "done" and run.data.tags.get("vssl.complete") != "yes":
-            rows = [{"step": last_step, "time_ms": stage.ended_at_ms, "values": stage.metrics}]
-            self._metrics(run.info.run_id, rows, ask=True)
-            self._artifacts(run.info.run_id, stage)
-            self.client.set_tag(run.info.run_id, "vssl.complete", "yes")
-        self._set_status(run, stage.status, stage.ended_at_ms)
-
-    def _describe(self, run: Any, stage: StageState) -> None:
-        """Parameters and tags that the run lacks."""
-        from mlflow.entities import Param, RunTag
-
-        tags = [RunTag(key, value) for key, value in stage_tags(stage).items() if run.data.tags.get(key, "") != value]
-        params = [
-            Param(key, value)
-            for key, value in flat_params(stage.planned["kind"], stage.planned["config"]).items()
-            if key not in run.data.params
-        ]
-        if tags:
-            self.client.log_batch(run.info.run_id, tags=tags)
-        for start in range(0, len(params), MAX_PARAMS):
-            self.client.log_batch(run.info.run_id, params=params[start : start + MAX_PARAMS])
-
-    def _rows(self, run: Any, stage: StageState, known: bool) -> int:
-        """Push settled journal rows that the run lacks; returns the journal's last step."""
-        journal, run_id = stage.folder.journal, run.info.run_id
-        if stage.source:  # the curve is in the run of the pipeline that trained it
-            return max((row["step"] for row in read_rows(journal, 0, stage.journal_bytes)), default=0)
-        note = self.offsets.get(run_id)
-        goes_on = note is not None and tail_digest(journal, note["bytes"]) == note["tail"]
-        start, step = (note["bytes"], note["step"]) if note is not None and goes_on else (0, 0)
-        rows = read_rows(journal, start, stage.journal_bytes)
-        self._metrics(run_id, rows, ask=known and not goes_on)
-        step = max((row["step"] for row in rows), default=step)
-        end = max(start, stage.journal_bytes)
-        self.offsets[run_id] = {"bytes": end, "tail": tail_digest(journal, end), "step": step}
-        return int(step)
-
-    def _metrics(self, run_id: str, rows: Sequence[Mapping[str, Any]], *, ask: bool) -> None:
-        """Push values; where the run may have some of them, ask which first."""
-        from mlflow.entities import Metric
-
-        names = {name for row in rows for name in row["values"]}
-        there = {
-            (name, metric.step)
-            for name in (sorted(names) if ask else ())
-            for metric in self.client.get_metric_history(run_id, name)
-        }
-        values = [
-            Metric(name, float(value), row["time_ms"], row["step"])
-            for row in rows
-            for name, value in row["values"].items()
-            if (name, row["step"]) not in there
-        ]
-        for start in range(0, len(values), MAX_METRICS):
-            self.client.log_batch(run_id, metrics=values[start : start + MAX_METRICS])
-        self.report.metrics += len(values)
-
-    def _artifacts(self, run_id: str, stage: StageState) -> None:
-        folder = stage.folder
-        for path in (folder.config, folder.inputs, folder.result, folder.done):
-            if path.exists():
-                self.client.log_artifact(run_id, str(path))
-        for path in sorted((folder.artifacts / "plots").glob("*.png")):
-            self.client.log_artifact(run_id, str(path), "plots")
-
-    def _set_status(self, run: Any, status: Status, ended_at_ms: int) -> None:
-        wanted = RUN_STATUS[status]
-        if wanted == "RUNNING":
-            if run.info.status != wanted:
-                self.client.update_run(run.info.run_id, status=wanted)
-        elif (run.info.status, run.info.end_time) != (wanted, ended_at_ms):
-            self.client.set_terminated(run.info.run_id, status=wanted, end_time=ended_at_ms)
+            run = runs.make_stage_run(stage, parent)
+        pushed = runs.update(run, stage, _note(path, run, report), known=known)
+        write_json(path, {"uri": report.uri, "run": run.info.run_id, "stamp": stage.stamp, **pushed})
+    return True
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose user id has no name
-        return str(os.getuid())
+def _note(path: Path, run: Any, report: SyncReport) -> Mapping[str, Any] | None:
+    """How far a run was pushed, as the last process to do so noted it."""
+    note: Mapping[str, Any] | None = read_json(path)
+    fits = note is not None and run is not None and (note["uri"], note["run"]) == (report.uri, run.info.run_id)
+    return note if fits else None
+
+
+@contextmanager
+def _turn(lock: Path, needed: bool) -> Iterator[bool]:
+    """Whether this process may push a stage now; beside a server, the stage's job and `sync` may both want to."""
+    if not needed:
+        yield True
+        return
+    with exclusive(lock, wait_s=0.0, stale_s=_STAGE_STALE_S) as holder:
+        yield not holder
+
+
+@contextmanager
+def _reporting(report: SyncReport, uri: str) -> Iterator[None]:
+    """MLflow loaded and quiet; what goes wrong with it is a problem to report, and no error."""
+    with _quiet_and_bounded():
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = _without_password(reason, uri)
+            report.problem = f"MLflow at {report.uri} cannot be used now ({reason}); nothing is lost, sync again"
+
+
+def _without_password(text: str, uri: str) -> str:
+    """An error's text, which may quote the address that could not be reached, or the password that was refused."""
+    for found in _USER_INFO.finditer(uri):
+        password = found.group().rstrip("@").partition(":")[2]
+        for secret in (found.group(), password, unquote(password)):
+            text = text.replace(secret, "***") if secret else text
+    return text
 
 
 @contextmanager

@@ -15,12 +15,13 @@ STALE_S = 600.0  # a holder on another host that has not finished by then is tak
 
 
 @contextmanager
-def exclusive(path: Path, wait_s: float) -> Iterator[str]:
+def exclusive(path: Path, wait_s: float, stale_s: float = STALE_S) -> Iterator[str]:
     """Hold the lock file `path` inside the block.
 
     Args:
         path: the lock file; it exists while somebody holds the lock.
         wait_s: how long to wait for another holder.
+        stale_s: age from which a holder on another host is taken for dead.
 
     Yields:
         "" where the lock is held, else who holds it: the block must then change nothing.
@@ -31,7 +32,7 @@ def exclusive(path: Path, wait_s: float) -> Iterator[str]:
         holder = read_json(path)
         if holder is None:
             continue  # released just now
-        if _is_stale(holder):
+        if _is_stale(holder, stale_s):
             _remove(path, holder)
         elif time.monotonic() > deadline:
             yield f"process {holder['pid']} on {holder['host']}"
@@ -44,7 +45,7 @@ def exclusive(path: Path, wait_s: float) -> Iterator[str]:
         _remove(path, mine)
 
 
-def _is_stale(holder: dict[str, Any]) -> bool:
+def _is_stale(holder: dict[str, Any], stale_s: float) -> bool:
     if holder["host"] == socket.gethostname():
         try:
             os.kill(holder["pid"], 0)
@@ -52,7 +53,7 @@ def _is_stale(holder: dict[str, Any]) -> bool:
             return True
         except PermissionError:  # alive, and somebody else's
             return False
-    return bool(time.time() - holder["at_s"] > STALE_S)
+    return bool(time.time() - holder["at_s"] > stale_s)
 
 
 def _remove(path: Path, holder: dict[str, Any]) -> None:

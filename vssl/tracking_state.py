@@ -9,8 +9,9 @@ import hashlib
 import json
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,12 @@ class StageState:
         return f"{self.planned['stage_id']}@{self.started_at_ms}"
 
     @property
+    def stamp(self) -> list[Any]:
+        """Changes whenever there is something new to show of it."""
+        ended = [self.generation, self.status, self.ended_at_ms, self.attempts, self.journal_bytes, self.cause]
+        return [*ended, self.source]
+
+    @property
     def parents(self) -> list[str]:
         """Names of the stages that it waits for, each once."""
         references = [one for ones in self.planned["inputs"].values() for one in ones]
@@ -55,43 +62,58 @@ class StageState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PipelineFiles:
+    """What a pipeline consists of, and where its stages lie."""
+
+    folder: Path
+    sweep: str
+    scale: str
+    planned: Mapping[str, Mapping[str, Any]]  # stage name -> its entry in plan.json; parents stand before children
+    roots: tuple[Path, ...]  # the pipeline's own store, then those that are only read
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def root(self) -> Path:
+        return self.roots[0]
+
+    @property
+    def tracking(self) -> Path:
+        """Folder of what processes that push stages of this pipeline leave for one another."""
+        return self.folder / "tracking"
+
+    def stage(self, name: str) -> StageState:
+        """One stage, as its files show it now."""
+        return _read_stage(self.roots, self.planned[name], self.id)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PipelineState:
     """A pipeline and its stages, in the plan's order."""
 
-    id: str
-    sweep: str
-    scale: str
-    root: Path
+    files: PipelineFiles
     stages: tuple[StageState, ...]
 
     @property
     def status(self) -> Status:
         """Done, or failed once nothing is left that could run; stopped where a stage waits for its next start."""
-        done = {stage.name for stage in self.stages if stage.status == "done"}
-        lost: set[str] = set()
-        for stage in self.stages:  # topological order: a failure reaches all descendants in one pass
-            if stage.status == "failed" or (stage.name not in done and lost & set(stage.parents)):
-                lost.add(stage.name)
+        states = {stage.name: stage for stage in self.stages}
+        final = final_status(self.files, states.__getitem__)
+        if final is not None:
+            return final
         found = {stage.status for stage in self.stages}
-        if "running" in found:
-            return "running"
-        if "stopped" in found:
-            return "stopped"
-        if len(done | lost) < len(self.stages):
-            return "running"
-        return "failed" if lost else "done"
+        return "stopped" if "stopped" in found and "running" not in found else "running"
 
     @property
     def stamp(self) -> str:
         """Changes whenever there is something new to show."""
-        rows = [
-            (s.generation, s.status, s.ended_at_ms, s.attempts, s.journal_bytes, s.cause, s.source) for s in self.stages
-        ]
-        return sha256_text(canonical_json(rows))
+        return sha256_text(canonical_json([stage.stamp for stage in self.stages]))
 
 
-def read_pipeline(pipeline: Path, read: Sequence[Path] = ()) -> PipelineState | None:
-    """The state of a pipeline; None where the folder holds no plan.
+def read_files(pipeline: Path, read: Sequence[Path] = ()) -> PipelineFiles | None:
+    """What a pipeline's plan says; None where the folder holds no plan.
 
     Args:
         pipeline: `<root>/pipelines/<name>`.
@@ -100,9 +122,38 @@ def read_pipeline(pipeline: Path, read: Sequence[Path] = ()) -> PipelineState | 
     plan = read_json(pipeline / "plan.json")
     if plan is None:
         return None
-    root = pipeline.absolute().parent.parent
-    stages = tuple(_read_stage((root, *read), planned, pipeline.name) for planned in plan["stages"])
-    return PipelineState(id=pipeline.name, sweep=plan["sweep"], scale=plan["scale"], root=root, stages=stages)
+    return PipelineFiles(
+        folder=pipeline.absolute(),
+        sweep=plan["sweep"],
+        scale=plan["scale"],
+        planned={stage["name"]: stage for stage in plan["stages"]},
+        roots=(pipeline.absolute().parent.parent, *read),
+    )
+
+
+def read_pipeline(pipeline: Path, read: Sequence[Path] = ()) -> PipelineState | None:
+    """The state of a pipeline; None where the folder holds no plan. Arguments as of `read_files`."""
+    files = read_files(pipeline, read)
+    return None if files is None else PipelineState(files=files, stages=tuple(map(files.stage, files.planned)))
+
+
+def final_status(files: PipelineFiles, state_of: Callable[[str], StageState]) -> Literal["done", "failed"] | None:
+    """Done, or failed, once nothing of a pipeline is left that could run; asks for as few stages as it can."""
+    states = cache(state_of)
+
+    @cache
+    def is_lost(name: str) -> bool:
+        state = states(name)
+        return state.status == "failed" or (state.status != "done" and any(map(is_lost, state.parents)))
+
+    final: Literal["done", "failed"] = "done"
+    for name in reversed(list(files.planned)):
+        if states(name).status == "done":
+            continue
+        if states(name).status in ("running", "stopped") or not is_lost(name):
+            return None
+        final = "failed"
+    return final
 
 
 def read_rows(journal: Path, start: int, end: int) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -179,6 +180,7 @@ def test_a_repeated_push_stores_nothing_twice(root: Path, lost: bool) -> None:
     assert sync(pipeline.folder)
     if lost:
         (pipeline.folder / "tracking.json").unlink()
+        shutil.rmtree(pipeline.folder / "tracking")
     again = sync(pipeline.folder)
     assert again
     assert (again.runs, again.metrics) == (0, 0)
@@ -191,10 +193,11 @@ def test_a_push_that_was_killed_before_its_notes_stores_nothing_twice(root: Path
     pipeline.attempt("single", 1)
     pipeline.checkpoint("single", 2, pipeline.log("single", range(2)))
     assert sync(pipeline.folder)
-    notes = (pipeline.folder / "tracking.json").read_text()
+    (note,) = (pipeline.folder / "tracking").glob("pretrain-*.json")
+    before = note.read_text()
     pipeline.checkpoint("single", 5, pipeline.log("single", range(2, 5)))
     assert sync(pipeline.folder)
-    (pipeline.folder / "tracking.json").write_text(notes)
+    note.write_text(before)
     assert sync(pipeline.folder)
     assert [step for step, _ in history(pipeline, "single", "loss")] == [0, 1, 2, 3, 4]
 
