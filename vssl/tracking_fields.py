@@ -23,6 +23,7 @@ def stage_tags(stage: StageState) -> dict[str, str]:
         "vssl.parents": ", ".join(stage.parents)[:MAX_CHARACTERS],
         "vssl.code_digest": stage.code_digest,
         "vssl.attempts": str(stage.attempts),
+        "vssl.slurm_job_id": stage.job,
         "vssl.cause": stage.cause[:MAX_CHARACTERS],
         "vssl.source_pipeline": stage.source,
     }

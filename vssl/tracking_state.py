@@ -36,6 +36,7 @@ class StageState:
     cause: str = ""  # why the last attempt ended, where it did not succeed
     source: str = ""  # the pipeline that made, or is making, the result, where it is another one
     code_digest: str = ""
+    job: str = ""  # of Slurm, of the last attempt
     metrics: Mapping[str, float] = field(default_factory=dict)  # final ones
 
     @property
@@ -191,23 +192,27 @@ def _read_stage(roots: Sequence[Path], planned: Mapping[str, Any], pipeline: str
             journal_bytes=done["journal_bytes"],
             source=_source(done, pipeline),
             code_digest=done["code"],
+            job=_job(attempts),
             metrics=done["metrics"],
         )
     if not attempts:
         return StageState(planned=planned, folder=folder, status="waiting")
     last = attempts[-1]
-    status, cause = _status(last, folder)
+    verdict = _verdict(roots[0], last)
+    status, cause = _status(last, folder, verdict)
+    ended_at_ms = last.get("ended_at_ms") or verdict.get("at_ms") or _last_sign_ms(last, folder)
     return StageState(
         planned=planned,
         folder=folder,
         status=status,
         started_at_ms=attempts[0]["started_at_ms"],
-        ended_at_ms=0 if status == "running" else last.get("ended_at_ms") or _last_sign_ms(last, folder),
+        ended_at_ms=0 if status == "running" else ended_at_ms,
         attempts=len(attempts),
         journal_bytes=_settled_bytes(folder),
         cause=cause,
         source=_source(last, pipeline),
         code_digest=last["code"],
+        job=_job(attempts),
     )
 
 
@@ -222,19 +227,41 @@ def _attempts(folder: StageFolder) -> list[dict[str, Any]]:
     return [record for record in records if record is not None]
 
 
-def _status(attempt: Mapping[str, Any], folder: StageFolder) -> tuple[Status, str]:
+def _job(attempts: Sequence[Mapping[str, Any]]) -> str:
+    return str(attempts[-1].get("slurm", {}).get("job", "")) if attempts else ""
+
+
+def _verdict(root: Path, attempt: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the batch script said at the end of an attempt's job; nothing for one that runs, or that Slurm did not run.
+
+    It alone knows why a process ended that could record nothing.
+    """
+    slurm = attempt.get("slurm")
+    if not slurm:
+        return {}
+    index = str(slurm["job"]).rpartition("_")[2]
+    path = root / "batches" / str(attempt["batch"]) / "settled" / f"{index}.{slurm['restart']}.json"
+    return read_json(path) or {}
+
+
+def _status(attempt: Mapping[str, Any], folder: StageFolder, verdict: Mapping[str, Any]) -> tuple[Status, str]:
     """Status of a stage that is not done, by its last attempt, and the cause of its end."""
+    word = str(verdict.get("cause", "")).replace("_", " ")
+    said = str(attempt.get("error") or verdict.get("error") or "")
     match attempt.get("outcome"):
-        case None if _is_lost(attempt, folder):
-            return "stopped", "lost: the process ended without a record"
-        case None:
-            return "running", ""
+        case "failed":
+            return "failed", said or word or "failed"
         case "done":  # its completion record is about to become visible
             return "running", ""
         case "saved":
-            return "stopped", "stopped and saved"
+            return "stopped", f"stopped and saved ({word})" if word else "stopped and saved"
+        case None if verdict:
+            cause = ": ".join(filter(None, (word, said)))
+            return ("stopped", f"{cause}; requeued") if verdict["decision"] == "requeue" else ("failed", cause)
+        case None if _is_lost(attempt, folder):
+            return "stopped", "lost: the process ended without a record"
         case _:
-            return "failed", str(attempt.get("error") or "failed")
+            return "running", ""
 
 
 def _is_lost(attempt: Mapping[str, Any], folder: StageFolder) -> bool:
@@ -262,5 +289,5 @@ def _last_sign_ms(attempt: Mapping[str, Any], folder: StageFolder) -> int:
 
 def _settled_bytes(folder: StageFolder) -> int:
     """Length of the journal at the newest checkpoint."""
-    manifests = (read_json(path) for path in folder.checkpoints.glob("*.json") if path.stem.isdigit())
-    return max((manifest["journal_offset"] for manifest in manifests if manifest is not None), default=0)
+    manifests = (read_json(path) or {} for path in folder.checkpoints.glob("*.json"))
+    return max((manifest.get("journal_offset", 0) for manifest in manifests), default=0)

@@ -340,6 +340,34 @@ def test_a_killed_process_does_not_run_for_ever(root: Path) -> None:
     assert state.stages[0].status == "running", "a fresh beat of a process that cannot be looked at"
 
 
+@pytest.mark.parametrize(
+    ("outcome", "verdict", "status", "cause"),
+    [
+        (None, {"cause": "out_of_memory", "error": "", "decision": "end"}, "failed", "out of memory"),
+        (None, {"cause": "killed", "error": "rank 1: SIGKILL", "decision": "end"}, "failed", "killed: rank 1: SIGKILL"),
+        (None, {"cause": "node_failure", "error": "", "decision": "requeue"}, "stopped", "node failure; requeued"),
+        ("saved", {"cause": "preempted", "decision": "requeue"}, "stopped", "stopped and saved (preempted)"),
+        ("failed", {"cause": "exception", "decision": "end"}, "failed", "it broke"),
+    ],
+)
+def test_what_a_process_could_not_record_its_batch_script_did(
+    tmp_path: Path, outcome: str | None, verdict: dict[str, Any], status: str, cause: str
+) -> None:
+    pipeline = Pipeline(tmp_path)
+    slurm = {"job": "12_7", "restart": 2}
+    error = {"error": "it broke"} if outcome == "failed" else {}
+    pipeline.attempt("single", 1, outcome, batch="b", slurm=slurm, **error)
+    for restart, said in ((1, {"cause": "preempted", "decision": "requeue"}), (2, verdict)):
+        path = tmp_path / "batches" / "b" / "settled" / f"7.{restart}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {**said, "at_ms": START_MS + 7000})
+    state = read_pipeline(pipeline.folder)
+    assert state is not None
+    assert (state.stages[0].status, state.stages[0].cause) == (status, cause)
+    assert state.stages[0].ended_at_ms == START_MS + (5000 if outcome else 7000)
+    assert state.stages[0].job == "12_7"
+
+
 def test_a_server_that_is_down_loses_nothing(root: Path) -> None:
     pipeline = finished(root)
     with socket.socket() as closed:
