@@ -1,0 +1,308 @@
+"""Slurm's commands: the only place that runs them, in their machine formats, each with a time limit.
+
+A controller that does not answer and one that says no are two errors. A read is asked again, a bounded number of
+times; a write never is: one whose answer was lost may have worked, and the queue shows whether it did.
+"""
+
+import getpass
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from vssl.config import ConfigError
+
+NAME_PREFIX = "vssl-"  # of every job that this launcher submits
+READ_TRIES = 2
+_PAUSE_S = 1.0
+
+_SILENCE = re.compile(
+    r"unable to contact slurm controller|socket timed out|connection (refused|timed out|reset)|zero bytes were trans"
+    r"|unexpected message received|transport endpoint|no route to host|standby mode|unable to establish (contr|config)",
+    re.IGNORECASE,
+)
+_GONE = re.compile(
+    r"invalid job id specified|already (finished|completing)|job/step already|no longer pending|no error", re.IGNORECASE
+)
+_LIMIT = re.compile(r"Submit(Jobs?)?(Per\w+)?Limit|job submit limit|MaxSubmit|GrpSubmit", re.IGNORECASE)
+
+# Of the caller's environment, what tells a command which cluster is meant. Everything else of Slurm's would change
+# what is asked or submitted: options in SBATCH_* beat the script, and a job's SLURM_* describe that job.
+_KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_SACK_JWKS", "SLURM_SACK_KEY", "SLURM_SACK_SOCKET")
+_KEPT_FOR_JOBS = ("SBATCH_EXPORT",)  # whether a job inherits the environment: ours runs with and without
+_OF_SLURM = re.compile(r"(SLURM|SLURMD|SBATCH|SRUN|SALLOC|SQUEUE|SACCT|SACCTMGR|SCANCEL|SCONTROL|SINFO|SUBMITIT|VSSL)_")
+
+_SEPARATOR = "\x1f"
+_QUEUE_FIELDS = (
+    *("ArrayJobID", "ArrayTaskID", "State", "Reason", "StartTime", "EndTime", "RestartCnt", "NodeList", "Partition"),
+    *("Dependency", "Name"),
+)
+_NODE_FIELDS = {"partition": "%R", "nodes": "%D", "cpus": "%c", "memory_mb": "%m", "gres": "%G", "features": "%f"}
+_ACCOUNTING_FIELDS = (
+    *("JobID", "JobName", "State", "ExitCode", "DerivedExitCode", "Submit", "Start", "End", "ElapsedRaw", "NodeList"),
+    *("NNodes", "AllocCPUS", "AllocTRES"),
+)
+_ENTRY = re.compile(r"(?:^|\s)([A-Za-z][\w:/]*)=(.*?)(?=\s[A-Za-z][\w:/]*=|\s*$)", re.DOTALL)
+
+
+class SchedulerSilentError(Exception):
+    """The controller did not answer; what was asked of it may have happened or not."""
+
+
+class SchedulerRefusedError(Exception):
+    """The controller said no."""
+
+    def __init__(self, command: str, text: str) -> None:
+        super().__init__(f"{command}: {text}")
+        self.text = text
+
+    @property
+    def is_limit(self) -> bool:
+        """Whether it said that the queue holds as many jobs of this user as it may."""
+        return _LIMIT.search(self.text) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueuedElement:
+    """One array element that squeue shows."""
+
+    job: str  # "<array>_<index>"
+    array: str
+    index: int
+    name: str
+    state: str  # PENDING, RUNNING, COMPLETING, ...
+    reason: str  # of a pending one, in Slurm's word
+    start_s: float | None  # when it started, or is expected to
+    end_s: float | None
+    restarts: int
+    nodes: str
+    partition: str
+    dependency: str
+
+
+class Scheduler:
+    """Slurm as the commands on this machine reach it.
+
+    Args:
+        timeout_s: of each command.
+
+    `reads` and `writes` count what the controller and the database were asked: a release or cancellation of n jobs is
+    n writes. Jobs are named `<array>_<index>`, or by the id of their array, never by a raw id.
+    """
+
+    def __init__(self, timeout_s: float = 60.0) -> None:
+        self.timeout_s = timeout_s
+        self.reads = 0
+        self.writes = 0
+        self._queued_total = 0
+
+    def queue(self) -> list[QueuedElement]:
+        """This user's array elements whose name is ours, sorted; one squeue."""
+        layout = ",".join(f"{field}:{_SEPARATOR}" for field in _QUEUE_FIELDS)
+        text = self._read("squeue", "--me", "--noheader", "--array", f"--Format={layout}")
+        rows = [line.split(_SEPARATOR)[:-1] for line in text.split("\n")]
+        rows = [row for row in rows if len(row) == len(_QUEUE_FIELDS)]
+        self._queued_total = len(rows)
+        found = [_element(row) for row in rows if row[-1].startswith(NAME_PREFIX) and row[1].isdigit()]
+        return sorted(found, key=lambda one: (int(one.array), one.index))
+
+    def queued_total(self) -> int:
+        """How many elements of this user, ours or not, the last answer of `queue` held."""
+        return self._queued_total
+
+    def submit(self, script: Path, cwd: Path) -> str:
+        """Queue a script, held; returns the id of its array job."""
+        answer = self._write("sbatch", "--parsable", "--hold", str(script), cwd=cwd).strip().partition(";")[0]
+        if not answer.isdigit():
+            raise SchedulerSilentError(f"sbatch answered {answer!r}, which is no job id")
+        return answer
+
+    def test_only(self, script: Path, cwd: Path) -> str:
+        """What Slurm says to a script without queueing it: when and where it could start."""
+        self.reads += 1
+        return self._run(["sbatch", "--test-only", str(script)], cwd=cwd).strip()
+
+    def release(self, array_ids: Sequence[str]) -> None:
+        """Let held arrays start; those that are gone are passed over."""
+        self._write("scontrol", "release", ",".join(_checked(array_ids)), count=len(array_ids), gone_is_fine=True)
+
+    def cancel(self, jobs: Sequence[str]) -> None:
+        """End arrays or elements; those that are gone are passed over."""
+        self._write("scancel", *_checked(jobs), count=len(jobs), gone_is_fine=True)
+
+    def requeue(self, job: str) -> None:
+        """Put a running element back into the queue."""
+        self._write("scontrol", "requeue", *_checked([job]))
+
+    def start_now(self, job: str) -> None:
+        """Clear an element's begin time, which a requeue sets two minutes ahead."""
+        self._write("scontrol", "update", f"JobId={_checked([job])[0]}", "StartTime=now", gone_is_fine=True)
+
+    def show_job(self, job: str) -> dict[str, str]:
+        """What Slurm knows of an element; empty once it has forgotten it. Times are seconds since the epoch."""
+        try:
+            return _entries(self._read("scontrol", "--oneliner", "show", "job", *_checked([job])).split("\n")[0])
+        except SchedulerRefusedError as error:
+            if _GONE.search(error.text):
+                return {}
+            raise
+
+    def accounting(self, array_ids: Iterable[str], since_s: float) -> list[dict[str, str]]:
+        """Rows of sacct for some arrays, every execution its own; none where accounting is off or out of order.
+
+        Args:
+            since_s: ids are used again after years, so rows from before this moment are other jobs.
+        """
+        ids = _checked(sorted(set(array_ids), key=int))
+        if not ids:
+            return []
+        since = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(since_s))
+        layout = ("--noheader", "--parsable2", "--duplicates", "--allocations", f"--starttime={since}")
+        try:
+            text = self._read("sacct", *layout, f"--jobs={','.join(ids)}", f"--format={','.join(_ACCOUNTING_FIELDS)}")
+        except (SchedulerSilentError, SchedulerRefusedError):
+            return []
+        rows = (dict(zip(_ACCOUNTING_FIELDS, line.split("|"))) for line in text.splitlines())
+        return [row for row in rows if row.get("JobName", "").startswith(NAME_PREFIX)]
+
+    def config(self) -> dict[str, str]:
+        """Slurm's configuration; read once."""
+        return self._config
+
+    @cached_property
+    def _config(self) -> dict[str, str]:
+        lines = (line.partition("=") for line in self._read("scontrol", "show", "config").splitlines())
+        return {key.strip(): value.strip() for key, equals, value in lines if equals}
+
+    def partitions(self) -> dict[str, dict[str, str]]:
+        """Partition -> its settings."""
+        lines = map(_entries, self._read("scontrol", "--oneliner", "show", "partition").splitlines())
+        return {entries["PartitionName"]: entries for entries in lines if "PartitionName" in entries}
+
+    def nodes(self) -> list[dict[str, str]]:
+        """Groups of equal nodes of each partition: partition, nodes, cpus, memory_mb, gres, features."""
+        text = self._read("sinfo", "--noheader", f"--format={_SEPARATOR.join(_NODE_FIELDS.values())}")
+        rows = [line.split(_SEPARATOR) for line in text.splitlines()]
+        return [dict(zip(_NODE_FIELDS, row)) for row in rows if len(row) == len(_NODE_FIELDS)]
+
+    def submit_limit(self, account: str = "", qos: str = "") -> int | None:
+        """How many jobs of this user the queue may hold at once; None where no such limit is known or enforced.
+
+        Args:
+            account: whose limit counts; "": the smallest of the user's accounts.
+            qos: likewise.
+        """
+        enforced = self.config().get("AccountingStorageEnforce", "").lower()
+        if not any(word in enforced for word in ("limits", "safe", "all")):
+            return None
+        rows = self._limits("user", "assoc", f"user={getpass.getuser()}", f"cluster={self.config()['ClusterName']}")
+        limits = [row["maxsubmit"] for row in rows if account in ("", row["account"])]
+        names = {qos} if qos else {name for row in rows for name in row["qos"].split(",")}
+        limits += [row["maxsubmitpu"] for row in self._limits("name", "qos") if row["name"] in names]
+        return min((int(limit) for limit in limits if limit.isdigit()), default=None)
+
+    def _limits(self, key: str, entity: str, *where: str) -> list[dict[str, str]]:
+        fields = (key, "account", "qos", "maxsubmit") if entity == "assoc" else (key, "maxsubmitpu")
+        selected = ("where", *where) if where else ()
+        try:
+            text = self._read("sacctmgr", "-n", "-P", "show", entity, *selected, f"format={','.join(fields)}")
+        except (SchedulerSilentError, SchedulerRefusedError):
+            return []  # the database is away: sbatch will say whether the queue takes more
+        rows = (dict(zip(fields, line.split("|"))) for line in text.splitlines())
+        return [row for row in rows if len(row) == len(fields)]
+
+    def _read(self, *words: str) -> str:
+        for left in reversed(range(READ_TRIES)):
+            self.reads += 1
+            try:
+                return self._run(words)
+            except SchedulerSilentError:
+                if not left:
+                    raise
+                time.sleep(_PAUSE_S)
+        raise AssertionError("READ_TRIES is positive")
+
+    def _write(self, *words: str, cwd: Path | None = None, count: int = 1, gone_is_fine: bool = False) -> str:
+        self.writes += count
+        try:
+            return self._run(words, cwd)
+        except SchedulerRefusedError as error:
+            if gone_is_fine and all(_GONE.search(line) for line in error.text.splitlines()):
+                return ""
+            raise
+
+    def _run(self, words: Sequence[str], cwd: Path | None = None) -> str:
+        name = " ".join(words[:2]) if words[0] == "scontrol" else words[0]
+        try:
+            done = subprocess.run(
+                words,
+                cwd=cwd,
+                env=_environment(words[0]),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=self.timeout_s,
+            )
+        except FileNotFoundError:
+            if cwd is not None and not cwd.is_dir():
+                raise
+            raise ConfigError(f"this machine has no `{words[0]}`; executor=slurm works on a login node") from None
+        except subprocess.TimeoutExpired:
+            raise SchedulerSilentError(f"{name} did not answer within {self.timeout_s:g} s") from None
+        if done.returncode == 0:
+            # sbatch says on its other channel when a test would start
+            return done.stdout or (done.stderr if "--test-only" in words else "")
+        text = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode} without a word"
+        if _SILENCE.search(text):
+            raise SchedulerSilentError(f"{name}: {text}")
+        raise SchedulerRefusedError(name, text)
+
+
+def _environment(command: str) -> dict[str, str]:
+    """The caller's environment without what another job or a person's habits would add to a command.
+
+    That of sbatch becomes the job's, so nothing is added to it.
+    """
+    kept = _KEPT + (_KEPT_FOR_JOBS if command == "sbatch" else ())
+    own = {name: value for name, value in os.environ.items() if name in kept or not _OF_SLURM.match(name)}
+    return own if command == "sbatch" else {**own, "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
+
+
+def _checked(jobs: Sequence[str]) -> list[str]:
+    for job in jobs:
+        if not re.fullmatch(r"\d+(_\d+)?", job):
+            raise ValueError(f"{job!r} is neither <array>_<index> nor the id of an array")
+    return list(jobs)
+
+
+def _element(row: Sequence[str]) -> QueuedElement:
+    array, index, state, reason, start, end, restarts, nodes, partition, dependency, name = (
+        field.strip() for field in row
+    )
+    return QueuedElement(
+        job=f"{array}_{index}",
+        array=array,
+        index=int(index),
+        name=name,
+        state=state,
+        reason=reason,
+        start_s=float(start) if start.isdigit() else None,
+        end_s=float(end) if end.isdigit() else None,
+        restarts=int(restarts) if restarts.isdigit() else 0,
+        nodes=nodes,
+        partition=partition,
+        dependency="" if dependency == "(null)" else dependency,
+    )
+
+
+def _entries(line: str) -> dict[str, str]:
+    """`Key=value` pairs; of a key that occurs twice the first one, since names and comments hold what people like."""
+    found: dict[str, str] = {}
+    for key, value in _ENTRY.findall(line):
+        found.setdefault(key, value)
+    return found
