@@ -19,6 +19,10 @@ class StageError(Exception):
     """A stage cannot do its work for a reason that its user can mend; the message says how."""
 
 
+class LostRankError(StageError):
+    """Another rank did not come, or cannot be reached: this rank has done nothing wrong, so the reason lies there."""
+
+
 class Journal:
     """The metric history of a stage: one JSON line {step, time_ms, values} per report, floats by repr.
 
@@ -92,6 +96,7 @@ class Run:
     ) -> None:
         self.folder = folder
         self.journal = Journal(folder.journal)
+        self.signs = 0  # of progress that the stage has given: a watchdog looks whether they grow
         self._stop_requested = stop_requested
         self._owns = owns
         self._last_beat = -_BEAT_EVERY_S
@@ -102,10 +107,12 @@ class Run:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Append scalars of a step to the journal. Rank 0 only."""
+        self.signs += 1
         self.journal.append(step, values)
 
     def beat(self, step: int | None = None, steps: int | None = None) -> None:
         """Say that the stage is alive and, for whoever watches, at which of how many steps. Costs I/O once a second."""
+        self.signs += 1
         now = time.monotonic()
         if now - self._last_beat < _BEAT_EVERY_S:
             return
@@ -117,6 +124,7 @@ class Run:
 
     def should_stop(self) -> bool:
         """Whether this process was asked to stop; ranks agree on the step among themselves."""
+        self.signs += 1
         return self._stop_requested()
 
     def check_ownership(self) -> None:

@@ -1,22 +1,27 @@
 """Stages on two ranks: the same result as on one, an agreed stop, another number of ranks after it, and the meeting."""
 
 import os
+import socket
 import time
 from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from tests.tiny_stages import Stage, final_state, history, make_stages, pretraining, probing
 from vssl import distributed, rendezvous
-from vssl.artifacts import write_json
+from vssl.artifacts import read_json, write_json
 from vssl.config import ConfigError
 from vssl.methods import vicc
 from vssl.rendezvous import Place, place_from_environment
-from vssl.run import StageError, Stopped
+from vssl.run import LostRankError, StageError, Stopped
 from vssl.stages import linear, pretrain
 
 STOP_AFTER, EPOCHS = 2, 4  # steps; an epoch of these stages has one
@@ -102,22 +107,22 @@ def test_a_number_of_ranks_that_would_change_the_result_is_refused(stages, tmp_p
         stages["local"].execute(tmp_path)
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
 FULL = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "n1", "MASTER_PORT": "29500"}
-SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1"}
 
 
 def test_places():
     assert place_from_environment({}) == Place()
     assert place_from_environment(FULL) == Place(rank=1, local_rank=1, world_size=4, master=("n1", 29500))
     file = Path("/x/meeting.json")
-    assert place_from_environment(SLURM) == Place(), "plain python inside an allocation is one process"
-    alone = {"VSSL_LAUNCHED": "1", "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_LOCALID": "0"}
-    assert place_from_environment(alone) == Place()
-    launched = SLURM | {"VSSL_LAUNCHED": "1", "VSSL_RENDEZVOUS": str(file)}
-    assert place_from_environment(launched) == Place(rank=3, local_rank=1, world_size=4, rendezvous=file)
     ours = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "VSSL_RENDEZVOUS": str(file)}
     assert place_from_environment(ours) == Place(world_size=2, rendezvous=file)
-    assert place_from_environment(launched | ours).world_size == 2, "a full set of torchrun's names counts first"
+    slurm = {"VSSL_LAUNCHED": "1", "SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1"}
+    assert place_from_environment(slurm) == Place(), "the library knows nothing of Slurm"
 
 
 @pytest.mark.parametrize("missing", sorted(FULL))
@@ -145,13 +150,79 @@ def test_a_rank_gives_up_on_a_port_that_is_never_published(tmp_path):
         rendezvous.meet(Place(rank=1, world_size=2, rendezvous=tmp_path / "m.json"), backend="gloo", timeout_s=0.2)
 
 
+def published(tmp_path: Path, **changes: Any) -> Place:
+    """Rank 1 of two, to whom rank 0 has published what is given."""
+    record = {"host": "n1", "addresses": ["n1"], "boot_id": "another", "port": 1, "world_size": 2, "meeting": "m"}
+    write_json(tmp_path / "m.json", record | changes)
+    return Place(rank=1, world_size=2, rendezvous=tmp_path / "m.json")
+
+
+def test_a_name_that_nobody_knows_is_an_error_within_the_bound(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("VSSL_NODE", "n2")
+    place = published(tmp_path, addresses=["no-such-node.invalid", "127.0.0.1"], port=free_port())
+    started = time.monotonic()
+    with pytest.raises(
+        LostRankError, match=r"rank 1 of 2 on n2 could not reach rank 0 on n1 at port \d+ within 1 s"
+    ) as said:
+        rendezvous.meet(place, backend="gloo", timeout_s=1)
+    assert time.monotonic() - started < 10
+    assert "no-such-node.invalid: " in str(said.value)
+    assert "127.0.0.1: Connection refused" in str(said.value)
+    assert "check that one of these names resolves" in str(said.value)
+    assert capfd.readouterr().err == "", "torch warns of every try"
+
+
+def test_a_look_up_that_never_answers_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(rendezvous, "_TRY_S", 0.2)
+    monkeypatch.setattr(rendezvous.socket, "create_connection", lambda *_: time.sleep(3600))
+    started = time.monotonic()
+    with pytest.raises(LostRankError, match="n1: no answer within 0 s"):
+        rendezvous.meet(published(tmp_path), backend="gloo", timeout_s=1)
+    assert time.monotonic() - started < 10
+
+
+def test_another_store_behind_the_same_port_is_not_joined(tmp_path):
+    """An address such as a container bridge's leads to this very machine, where another job may listen."""
+    other = dist.TCPStore("127.0.0.1", 0, 2, True, timedelta(seconds=5), wait_for_workers=False)
+    with pytest.raises(LostRankError, match="something else answers there"):
+        rendezvous.meet(published(tmp_path, addresses=["127.0.0.1"], port=other.port), backend="gloo", timeout_s=1)
+
+
+def test_ranks_of_one_machine_meet_whatever_it_is_called(tmp_path, monkeypatch):
+    """As on a Slurm whose nodes are one host: their names lead nowhere."""
+    monkeypatch.setattr(rendezvous, "_addresses", lambda: ["no-such-node.invalid"])
+    found: list[dist.TCPStore] = []
+    host = Thread(
+        target=lambda: found.append(rendezvous._host(Place(world_size=2, rendezvous=tmp_path / "m.json"), 20))
+    )
+    host.start()
+    joiner = rendezvous._join(Place(rank=1, world_size=2, rendezvous=tmp_path / "m.json"), 20)
+    host.join()
+    assert joiner.port == found[0].port == read_json(tmp_path / "m.json")["port"]
+
+
+def test_what_is_published_leads_to_this_machine(monkeypatch):
+    monkeypatch.setenv("VSSL_NODE", "n7")
+    names = rendezvous._addresses()
+    assert names[:2] == ["n7", socket.gethostname()]
+    assert len(set(names)) == len(names)
+    assert not [name for name in names if name.startswith("127.")], "on another machine that is somebody else"
+
+
+def test_a_machine_without_ipv6_hosts_as_well(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(rendezvous.socket, "has_dualstack_ipv6", lambda: False)
+    store = rendezvous._host(Place(world_size=1, rendezvous=tmp_path / "m.json"), 5)
+    with socket.create_connection(("127.0.0.1", store.port), 5):
+        pass
+    assert capfd.readouterr().err == ""
+
+
 def test_another_world_size_is_refused(tmp_path):
-    write_json(tmp_path / "m.json", {"host": "n1", "port": 1, "world_size": 4, "pid": 1})
     with pytest.raises(StageError, match="has WORLD_SIZE 2, but rank 0 on n1 published 4"):
-        rendezvous.meet(Place(rank=1, world_size=2, rendezvous=tmp_path / "m.json"), backend="gloo", timeout_s=1)
+        rendezvous.meet(published(tmp_path, world_size=4), backend="gloo", timeout_s=1)
 
 
 def test_a_second_rank_0_of_an_attempt_is_refused(tmp_path):
-    write_json(tmp_path / "m.json", {"host": "n1", "port": 1, "world_size": 2, "pid": 1})
+    published(tmp_path)
     with pytest.raises(StageError, match="another rank 0"):
         rendezvous.meet(Place(world_size=2, rendezvous=tmp_path / "m.json"), backend="gloo", timeout_s=1)
