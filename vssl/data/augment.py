@@ -6,37 +6,20 @@ Source: ViCC (Toering et al., WACV 2022) and its public code; resizing is bicubi
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as colour
 
-_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, for optical flow too
-_STD = (0.229, 0.224, 0.225)
+from vssl.data.crops import Box
 
-Box = tuple[int, int, int, int]  # top, left, height, width
+Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]  # mean and deviation of R, G, B in 0..1
+Resampling = Literal["bicubic", "bilinear"]
 
-
-@dataclass(frozen=True)
-class CropDraw:
-    """One attempt at a random sized crop, free of the frame's size."""
-
-    area: float  # share of the frame
-    aspect: float  # width over height
-    swap: bool  # exchange width and height
-    left: float  # in [0, 1)
-    top: float  # in [0, 1)
-
-    def box(self, height: int, width: int) -> Box | None:
-        """The crop in pixels, or None where it does not fit into the frame."""
-        area = self.area * height * width
-        w, h = max(1, round(math.sqrt(area * self.aspect))), max(1, round(math.sqrt(area / self.aspect)))
-        if self.swap:
-            w, h = h, w
-        if w > width or h > height:
-            return None
-        return int(self.top * (height - h + 1)), int(self.left * (width - w + 1)), h, w
+IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # for optical flow too
+KINETICS: Statistics = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
 
 
 @dataclass(frozen=True)
@@ -60,10 +43,9 @@ def to_view(planes: Tensor) -> Tensor:
     return planes.transpose(0, 1).contiguous()
 
 
-def normalise(views: Tensor) -> Tensor:
-    """(..., 3, T, H, W) uint8 -> float32 with ImageNet's mean and deviation, on the tensor's device."""
-    mean = torch.tensor(_MEAN, device=views.device).view(3, 1, 1, 1)
-    std = torch.tensor(_STD, device=views.device).view(3, 1, 1, 1)
+def normalise(views: Tensor, statistics: Statistics = IMAGENET) -> Tensor:
+    """(..., 3, T, H, W) uint8 -> float32 with this mean and deviation, on the tensor's device."""
+    mean, std = (torch.tensor(values, device=views.device).view(3, 1, 1, 1) for values in statistics)
     return (views.float() / 255 - mean) / std
 
 
@@ -72,11 +54,11 @@ def crop(planes: Tensor, box: Box) -> Tensor:
     return planes[..., top : top + height, left : left + width]
 
 
-def resize(planes: Tensor, height: int, width: int) -> Tensor:
-    """Bicubic with antialiasing; aspect ratio is not kept."""
+def resize(planes: Tensor, height: int, width: int, mode: Resampling = "bicubic", *, antialias: bool = True) -> Tensor:
+    """To this size; aspect ratio is not kept. FGKVMem, STS and CARL resize `bilinear` and without antialiasing."""
     if planes.shape[-2:] == (height, width):
         return planes
-    return F.interpolate(planes, size=(height, width), mode="bicubic", antialias=True)
+    return F.interpolate(planes, size=(height, width), mode=mode, antialias=antialias)
 
 
 def resize_short_side(planes: Tensor, side: int) -> Tensor:

@@ -14,8 +14,9 @@ import torch
 from torch import Generator, Tensor
 
 from vssl.data import augment
-from vssl.data.augment import CropDraw, JitterDraw
+from vssl.data.augment import JitterDraw
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
+from vssl.data.crops import CropDraw
 from vssl.data.sampling import Indices, clip_indices, num_starts, test_windows
 
 Streams = Callable[[str], Generator]  # purpose -> the sample's generator for it

@@ -6,8 +6,9 @@ import torch
 
 from tests.goldens import golden
 from vssl.data import augment
-from vssl.data.augment import CropDraw, JitterDraw
+from vssl.data.augment import JitterDraw
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
+from vssl.data.crops import CropDraw
 from vssl.data.views import ClassifyView, TestView, TwoView, draw_crop, draw_decisions, draw_jitter
 from vssl.randomness import stream
 
