@@ -19,6 +19,8 @@ if __package__ in (None, ""):  # run as a file: the repository goes first on the
 import typer
 
 from launch.exit_codes import BAD_INPUT, FAILED, TRY_AGAIN
+from launch.scheduler import SchedulerRefusedError, SchedulerSilentError
+from launch.store import default_root
 from launch.targets import find_target, pipelines, store_of
 from vssl.config import ConfigError
 
@@ -45,6 +47,12 @@ def main() -> None:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
+    except SchedulerSilentError as error:
+        print(f"Slurm does not answer ({error}); nothing was changed there; try again", file=sys.stderr)
+        sys.exit(TRY_AGAIN)
+    except SchedulerRefusedError as error:
+        print(f"error: Slurm said no: {error}", file=sys.stderr)
+        sys.exit(FAILED)
 
 
 @app.command()
@@ -53,12 +61,36 @@ def status(which: Which = "", root: Root = None, as_json: AsJson = False) -> Non
     from launch.status import counts, print_status, status_now
 
     target = find_target(which, root)
-    found, view = status_now(target.plan, target.store)
+    found, view = status_now(target.plan, target.store, target.folder.name)
     found = [one for one in found if one.name in target.stages]
     if as_json:
         _print_json({"pipeline": target.folder.name, "counts": counts(found), "stages": [asdict(one) for one in found]})
     else:
         print_status(target.folder.name, found)
+    _exit_if_silent(view)
+
+
+@app.command()
+def watch(which: Which = "", root: Root = None) -> None:
+    """The same as it changes, until nothing can change any more; Ctrl-C ends it and touches no job."""
+    from launch.watch import watch as watch_target
+
+    sys.exit(watch_target(find_target(which, root)))
+
+
+@app.command()
+def why(which: Which = "", root: Root = None, as_json: AsJson = False) -> None:
+    """What each stage that is not done waits for or died of, and what to do."""
+    from launch.status import status_now
+    from launch.why import Reasons
+
+    target = find_target(which, root)
+    statuses, view = status_now(target.plan, target.store, target.folder.name)
+    found = Reasons(target, statuses, view).explain()
+    if as_json:
+        _print_json({"pipeline": target.folder.name, "why": [asdict(one) for one in found]})
+    else:
+        print("\n".join(one.text for one in found) or f"all of {target.folder.name} is done")
     _exit_if_silent(view)
 
 
@@ -70,13 +102,13 @@ def report(which: Which = "", root: Root = None, as_json: AsJson = False) -> Non
     from launch.status import status_now
 
     target = find_target(which, root)
-    statuses, view = status_now(target.plan, target.store)
+    statuses, view = status_now(target.plan, target.store, target.folder.name)
     if as_json:
         rows = [asdict(row) for row in report_rows(target.plan, statuses) if row.name in target.stages]
-        hours = pipeline_hours(target.plan, target.store, target.stages)
+        hours = pipeline_hours(target.plan, target.store, target.folder.name, target.stages)
         _print_json({"pipeline": target.folder.name, "stages": rows, "hours": hours.to_mapping()})
     else:
-        print_report(target.plan, target.store, stages=statuses, names=target.stages)
+        print_report(target.plan, target.store, pipeline=target.folder, stages=statuses, names=target.stages)
     _exit_if_silent(view)
 
 
@@ -93,6 +125,53 @@ def logs(
     from launch.stage_logs import print_logs
 
     print_logs(find_target(which, root, stage_first=True), lines, rank, follow=follow, as_json=as_json)
+
+
+@app.command()
+def cancel(which: Which = "", root: Root = None) -> None:
+    """Take out what is queued or running, and for a stage what hangs below it; other live pipelines keep theirs."""
+    from launch.cancel import cancel as cancel_target
+
+    for line in cancel_target(find_target(which, root)).lines():
+        print(line)
+
+
+@app.command()
+def gc(
+    delete: Annotated[bool, typer.Option("--delete", help="do it; without this, only say what would go")] = False,
+    older_than: Annotated[float | None, typer.Option(metavar="DAYS", help="old pipelines go, too")] = None,
+    root: Root = None,
+    as_json: AsJson = False,
+) -> None:
+    """What no live or pinned pipeline reaches: earlier generations, debug folders, old batches and code."""
+    from launch.collecting import collect
+
+    base = (root or default_root()).absolute()
+    found = collect(base, older_than, delete=delete)
+    if as_json:
+        garbage = [{"path": str(one.path), "why": one.why, "size": one.size} for one in found.garbage]
+        _print_json({"deleted": found.deleted, "size": found.size, "garbage": garbage})
+    else:
+        print("\n".join(found.lines(base)))
+
+
+@app.command()
+def pin(which: Which = "", root: Root = None) -> None:
+    """Keep a pipeline and all that it reaches, however old it is."""
+    from launch.pins import pin as pin_folder
+
+    folder = find_target(which, root).folder
+    pin_folder(folder)
+    print(f"{folder.name} is pinned")
+
+
+@app.command()
+def unpin(which: Which = "", root: Root = None) -> None:
+    """Let a pipeline go when it is old."""
+    from launch.pins import unpin as unpin_folder
+
+    folder = find_target(which, root).folder
+    print(f"{folder.name} is no longer pinned" if unpin_folder(folder) else f"{folder.name} was not pinned")
 
 
 @app.command()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.plan import Plan, PlannedStage
+from launch.processes import identity
 from launch.provenance import code_digest
 from launch.store import Store
 from vssl.artifacts import read_json, write_json
@@ -84,6 +85,7 @@ def create_batch(store: Store, executor: str, elements: Iterable[Element]) -> Pa
     record = {
         "executor": executor,
         "code": code_digest(),
+        "launcher": identity(),
         "store": store.to_mapping(),
         "elements": {str(index): to_mapping(one) for index, one in enumerate(elements)},
     }

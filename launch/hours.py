@@ -59,16 +59,18 @@ class Hours:
         }
 
 
-def pipeline_hours(plan: Plan, store: Store, names: Collection[str], now_s: float | None = None) -> Hours:
+def pipeline_hours(
+    plan: Plan, store: Store, pipeline: str, names: Collection[str], now_s: float | None = None
+) -> Hours:
     """What this pipeline's own attempts took; a stage that another pipeline made costs it nothing.
 
     Args:
         plan: the plan.
         store: where results lie; what stands in stores that are only read cost this pipeline nothing.
+        pipeline: its folder's name.
         names: stages to count.
         now_s: the clock to hold against beats; None: now.
     """
-    pipeline = store.pipeline(plan).name
     now_s = time.time() if now_s is None else now_s
     aside = _generations(store)
     found: list[Spent] = []

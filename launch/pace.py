@@ -21,8 +21,8 @@ def steps_per_s(journal: Path, since_ms: int, step: int) -> float | None:
     rows = [row for row in _last_rows(journal) if row["time_ms"] >= since_ms]
     if len(rows) < 2:
         return None
-    seconds = (rows[-1]["time_ms"] - rows[0]["time_ms"]) / 1000
-    steps = rows[-1]["step"] - rows[0]["step"]
+    seconds = float(rows[-1]["time_ms"] - rows[0]["time_ms"]) / 1000
+    steps = int(rows[-1]["step"] - rows[0]["step"])
     if seconds <= 0 or steps <= 0 or rows[-1]["step"] > step + 2 + 3 * steps / seconds:
         return None
     return steps / seconds

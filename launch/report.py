@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from launch.hours import hours_lines, pipeline_hours
@@ -133,6 +134,7 @@ def print_report(
     store: Store,
     console: "Console | None" = None,
     *,
+    pipeline: Path | None = None,
     stages: Sequence[StageStatus] | None = None,
     names: Collection[str] | None = None,
 ) -> None:
@@ -142,6 +144,7 @@ def print_report(
         plan: the plan.
         store: where results lie.
         console: where to print; None: standard output.
+        pipeline: its folder; None: the one that the plan gives it.
         stages: the state of every stage; None: as the store alone knows it.
         names: stages to show; None: all.
     """
@@ -151,7 +154,9 @@ def print_report(
 
     console = console or Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
     names = plan.by_name if names is None else names
-    rows = [row for row in report_rows(plan, stages or plan_status(plan, store)) if row.name in names]
+    pipeline = pipeline or store.pipeline(plan)
+    stages = stages or plan_status(plan, store, pipeline=pipeline.name)
+    rows = [row for row in report_rows(plan, stages) if row.name in names]
     title = f"{plan.sweep} at {plan.scale} scale"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("stage", no_wrap=True)
@@ -172,9 +177,9 @@ def print_report(
     for row in rows:
         if row.warning:
             _say(console, f"WARNING: {row.warning}", style="bold red")
-    for line in hours_lines(pipeline_hours(plan, store, names)):
+    for line in hours_lines(pipeline_hours(plan, store, pipeline.name, names)):
         _say(console, line)
-    _say(console, f"results: {store.pipeline(plan)}")
+    _say(console, f"results: {pipeline}")
     elsewhere = "" if store.root == default_root() else f" VSSL_ROOT={store.root}"
     _say(console, f"curves and artifacts: `make ui{elsewhere}` opens the MLflow UI")
 

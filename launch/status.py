@@ -48,6 +48,8 @@ def plan_status(
     store: Store,
     view: QueueView = STORE_ALONE,
     now_s: float | None = None,
+    *,
+    pipeline: str = "",
     finished: Mapping[str, Finished] | None = None,
 ) -> list[StageStatus]:
     """The state of every stage, in the plan's order.
@@ -61,10 +63,11 @@ def plan_status(
         store: where results lie.
         view: what Slurm knows; by default nothing is asked.
         now_s: the clock to hold against beats; None: now.
+        pipeline: its folder's name; "": the one that the plan gives it.
         finished: what was found finished before the queue was asked; None: nothing was looked up yet.
     """
     known = dict(finished or {})
-    pipeline = store.pipeline(plan).name
+    pipeline = pipeline or store.pipeline(plan).name
     found: dict[str, StageStatus] = {}
     for stage in plan:
         if stage.name not in known and (done := store.reusable(stage, known)) is not None:
@@ -76,15 +79,17 @@ def plan_status(
     return list(found.values())
 
 
-def status_now(plan: Plan, store: Store, scheduler: "Scheduler | None" = None) -> tuple[list[StageStatus], QueueView]:
+def status_now(
+    plan: Plan, store: Store, pipeline: str, scheduler: "Scheduler | None" = None
+) -> tuple[list[StageStatus], QueueView]:
     """The state of every stage, and what the queue said; at most one squeue, and none where the store alone knows.
 
     What ends meanwhile is not mistaken: the store is read once more after the queue has answered.
     """
     finished = store.reusable_stages(plan)
     open_folders = {stage.folder for stage in plan if stage.name not in finished}
-    view = look(store, open_folders, store.pipeline(plan).name, scheduler)
-    return plan_status(plan, store, view, finished=finished), view
+    view = look(store, open_folders, pipeline, scheduler)
+    return plan_status(plan, store, view, pipeline=pipeline, finished=finished), view
 
 
 def _finished_status(stage: PlannedStage, finished: Finished, pipeline: str) -> StageStatus:

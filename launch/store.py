@@ -93,6 +93,11 @@ class Store:
     def code(self) -> Path:
         return self.root / "code"
 
+    @property
+    def removing(self) -> Path:
+        """What is on its way out: renamed first, then deleted."""
+        return self.root / ".removing"
+
     def source(self, key: str) -> Path:
         return self.sources / key
 
