@@ -1,9 +1,12 @@
 """Pushes journals to the tracker while the queue runs. Training never waits for it and never dies of it."""
 
+import os
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+
+from launch.redaction import redact
 
 PUSH_EVERY_S = 20.0
 
@@ -52,10 +55,14 @@ class Pusher:
         except Exception as error:  # whatever a tracker does, the results are in the store: say it, and go on
             problem = (str(error).strip().splitlines() or [type(error).__name__])[0]
         if problem and (not self._said or self._ended.is_set()):
-            print(
-                f"WARNING: metrics were not pushed to MLflow: {problem}. The results are safe in the store; push them "
-                f"with: vssl sync {self._pipeline.name}",
-                file=sys.stderr,
-                flush=True,
-            )
+            warn(problem, self._pipeline.name)
         self._said = bool(problem)
+
+
+def warn(problem: str, pipeline: str) -> None:
+    """Say that metrics did not get through, and what brings them later."""
+    text = (
+        f"WARNING: metrics were not pushed to MLflow: {problem}. The results are safe in the store; push them with: "
+        f"vssl sync {pipeline}"
+    )
+    print(redact(text, os.environ), file=sys.stderr, flush=True)

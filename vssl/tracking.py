@@ -222,6 +222,7 @@ def _quiet_and_bounded() -> Iterator[None]:
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     }
     ours = {key: value for key, value in defaults.items() if key not in os.environ}
     os.environ.update(ours)

@@ -1,6 +1,5 @@
 """Pipelines in MLflow: everything arrives once, whatever is repeated, lost, interrupted or done by two at once."""
 
-import itertools
 import json
 import os
 import shutil
@@ -15,85 +14,13 @@ from typing import Any
 
 import pytest
 
-from vssl.artifacts import StageFolder, write_json
+from tests.tracked import START_MS, Pipeline
+from vssl.artifacts import write_json
 from vssl.run import Journal
 from vssl.tracking import needs_sync, sync
 from vssl.tracking_state import read_pipeline
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-START_MS = 1_700_000_000_000
-_names = itertools.count()
-
-
-class Pipeline:
-    """A pipeline's files as jobs write them, without the jobs: `single` is read by `retrieval`."""
-
-    def __init__(self, root: Path, sweep: str | None = None, id: str = "") -> None:
-        number = next(_names)
-        self.root = root
-        self.sweep = sweep or f"sweep{number}"
-        self.folder = root / "pipelines" / f"{self.sweep}-{id or number}"
-        self.ids = {"single": f"{number:016x}", "retrieval": f"{number + 4096:016x}"}
-        self.kinds = {"single": "pretrain", "retrieval": "retrieval"}
-        self.folder.mkdir(parents=True)
-        self.write_plan()
-
-    def write_plan(self) -> None:
-        config = {"seed": 3, "optim": {"base_lr": 0.5}, "ks": [1, 5], "note": "x" * 7000}
-        stages = []
-        for name, kind in self.kinds.items():
-            reference = {"id": f"{self.ids['single']}/weights", "type": "weights", "stage": "single"}
-            stages.append(
-                {
-                    "name": name,
-                    "template": name,
-                    "element": name,
-                    "lane": None,
-                    "axes": {},
-                    "kind": kind,
-                    "config": config,
-                    "inputs": {"weights": [reference]} if name == "retrieval" else {},
-                    "after": [],
-                    "stage_id": self.ids[name],
-                }
-            )
-        write_json(self.folder / "plan.json", {"sweep": self.sweep, "scale": "demo", "stages": stages})
-
-    def stage(self, name: str) -> StageFolder:
-        folder = StageFolder(self.root / "stages" / f"{self.kinds[name]}-{self.ids[name]}")
-        for path in (folder.attempts, folder.checkpoints, folder.artifacts / "plots"):
-            path.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def attempt(self, name: str, token: int, outcome: str | None = None, at_ms: int = START_MS, **more: Any) -> None:
-        process = {"host": socket.gethostname(), "pid": os.getpid()}
-        record = {"token": token, "process": process, "started_at_ms": at_ms, "pipeline": self.folder.name, "code": "c"}
-        ended = {"outcome": outcome, "ended_at_ms": at_ms + 5000} if outcome else {}
-        write_json(self.stage(name).attempts / f"{token}.json", record | ended | more)
-        self.stage(name).beat.touch()
-
-    def log(self, name: str, steps: range, scale: float = 1.0) -> int:
-        journal = Journal(self.stage(name).journal)
-        for step in steps:
-            journal.append(step, {"loss": scale / (step + 1), "lr": 0.1})
-        size = journal.sync()
-        journal.close()
-        return size
-
-    def checkpoint(self, name: str, step: int, offset: int) -> None:
-        write_json(self.stage(name).checkpoints / f"{step}.json", {"step": step, "journal_offset": offset})
-
-    def done(self, name: str, metrics: dict[str, float], at_ms: int = START_MS + 9000) -> None:
-        folder = self.stage(name)
-        attempts = sorted(folder.attempts.glob("*.json"))
-        size = folder.journal.stat().st_size if folder.journal.exists() else 0
-        write_json(folder.config, {"config": {}})
-        write_json(folder.result, {"metrics": metrics})
-        (folder.artifacts / "plots" / "loss.png").write_bytes(b"\x89PNG")
-        record = {"metrics": metrics, "journal_bytes": size, "attempts": len(attempts), "code": "c"}
-        started = json.loads(attempts[0].read_text())["started_at_ms"]
-        times = {"started_at_ms": started, "completed_at_ms": at_ms}
-        write_json(folder.done, record | times | {"pipeline": self.folder.name})
 
 
 @pytest.fixture(scope="module")
