@@ -1,20 +1,27 @@
-"""`action=plan`: the graph as a table, what it asks for, and its longest chain."""
+"""`action=plan`: the graph as a tree, what it asks for, and its longest chain."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from launch.arrays import pack
 from launch.identity import PENDING
+from launch.mermaid import diagram
 from launch.plan import Plan, PlannedStage, Reference
 from launch.selection import Selection
+from launch.status import code_mark
+from launch.store import Finished
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+_LINES = ("├─ ", "└─ ", "│  ", "   ")  # one of several below, the last of them, beside a longer one, nothing
+_ASCII = ("|- ", "`- ", "|  ", "   ")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Requests:
-    """What a selection asks of a cluster, at the stages' time limits; real use is less."""
+    """What stages ask of a cluster, at their time limits; real use is less."""
 
     stages: int
     arrays: int
@@ -25,24 +32,20 @@ class Requests:
 
 
 def requests(plan: Plan, run: Collection[str]) -> Requests:
-    """Sum up the stages of a selection."""
+    """Sum up the stages that are to run; whatever else they read is finished."""
     chosen = [stage for stage in plan if stage.name in run]
+    outside = [stage.name for stage in plan if stage.name not in run]
     hours = {stage.name: stage.resources.timeout_min / 60 for stage in chosen}
-    longest: dict[str, float] = {}
-    before: dict[str, str | None] = {}
-    for stage in chosen:  # parents stand before children
-        above = max((name for name in stage.parents if name in longest), key=lambda name: longest[name], default=None)
-        before[stage.name] = above
-        longest[stage.name] = hours[stage.name] + (longest[above] if above else 0.0)
-    last: str | None = max(longest, key=lambda name: longest[name])
+    longest, above = _chains(chosen)
+    last = max(longest, key=lambda name: longest[name], default=None)
     path_hours = longest[last] if last else 0.0
     path: list[str] = []
     while last is not None:
         path.insert(0, last)
-        last = before[last]
+        last = above[last]
     return Requests(
         stages=len(chosen),
-        arrays=len({stage.element for stage in chosen}),
+        arrays=len(pack(plan, list(hours), outside, {})),
         gpu_hours=sum(stage.resources.nodes * stage.resources.gpus_per_node * hours[stage.name] for stage in chosen),
         cpu_hours=sum(stage.resources.ranks * stage.resources.cpus_per_task * hours[stage.name] for stage in chosen),
         path=tuple(path),
@@ -50,45 +53,56 @@ def requests(plan: Plan, run: Collection[str]) -> Requests:
     )
 
 
-def print_plan(plan: Plan, selection: Selection, done: Collection[str], console: "Console") -> None:
-    """One line for each stage name, its lanes together.
+def _chains(stages: Sequence[PlannedStage]) -> tuple[dict[str, float], dict[str, str | None]]:
+    """Of each stage: the hours to its end at the limits, and the parent that it waits for longest."""
+    longest: dict[str, float] = {}
+    above: dict[str, str | None] = {}
+    for stage in stages:  # parents stand before children
+        last = max((name for name in stage.parents if name in longest), key=lambda name: longest[name], default=None)
+        above[stage.name] = last
+        longest[stage.name] = stage.resources.timeout_min / 60 + (longest[last] if last else 0.0)
+    return longest, above
+
+
+def print_plan(
+    plan: Plan,
+    selection: Selection,
+    done: Mapping[str, Finished],
+    console: "Console",
+    *,
+    mermaid: bool = False,
+) -> None:
+    """A tree with one line for each stage name, its lanes together; each below the parent that it waits for longest.
 
     Args:
         plan: the whole plan.
         selection: what of it is to run; only this is shown.
-        done: names of stages that are finished and need not run again.
+        done: stages that are finished and need not run again.
         console: where to print.
+        mermaid: the text of a Mermaid diagram instead.
     """
+    if mermaid:
+        console.print(diagram(plan, selection, done), markup=False, highlight=False, soft_wrap=True)
+        return
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for header in ("stage", "kind", "reads", "id", "jobs", "limit", "asks for", "state"):
         table.add_column(header, justify="right" if header in ("jobs", "limit") else "left", no_wrap=header == "stage")
-    for element, stages in _by_element(plan, selection):
+    for guide, stages in _tree(plan, selection, _ASCII if console.options.ascii_only else _LINES):
         first = stages[0]
-        finished = sum(stage.name in done and stage.name not in selection.force for stage in stages)
         table.add_row(
-            element,
+            guide + first.element,
             first.kind,
             ", ".join(_reads(plan, first)),
             first.stage_id if len(stages) == 1 else f"{first.stage_id} ..",
             str(len(stages)),
             _hours(first.resources.timeout_min / 60),
             _asks(first),
-            "done" if finished == len(stages) else f"{finished} done" if finished else "",
+            _state(stages, selection, done),
         )
     console.print(table)
-    total = requests(plan, selection.run)
-    left_out = len(plan.stages) - total.stages
-    console.print(
-        f"\n{plan.sweep} at scale {plan.scale}: {_count(total.stages, 'job')} in {_count(total.arrays, 'array')}"
-        + (f" ({left_out} left out)" if left_out else "")
-        + f"; at their limits {_hours(total.gpu_hours)} of GPU, {_hours(total.cpu_hours)} of cores",
-        highlight=False,
-    )
-    console.print(
-        f"critical path, at the limits: {_hours(total.path_hours)}: {' > '.join(total.path)}", highlight=False
-    )
+    _print_totals(plan, selection, done, console)
     for key, dataset in plan.datasets.items():
         if any(PENDING + ":" + key == reference.id for reference in _references(plan)):
             place = dataset["path"] or ("made on this machine" if dataset["generated"] else "no path given yet")
@@ -99,12 +113,60 @@ def print_plan(plan: Plan, selection: Selection, done: Collection[str], console:
             )
 
 
-def _by_element(plan: Plan, selection: Selection) -> Iterator[tuple[str, list[PlannedStage]]]:
-    grouped: dict[str, list[PlannedStage]] = {}
-    for stage in plan:
-        if stage.name in selection.run:
-            grouped.setdefault(stage.element, []).append(stage)
-    yield from grouped.items()
+def _print_totals(plan: Plan, selection: Selection, done: Mapping[str, Finished], console: "Console") -> None:
+    over = {name for name in selection.run - selection.force if name in done}
+    left_out = len(plan.stages) - len(selection.run)
+    beside = [
+        text
+        for number, text in ((len(over), "done"), (left_out, "left out"))
+        if number
+        for text in [f"{number} {text}"]
+    ]
+    total = requests(plan, selection.run - over)
+    console.print(
+        f"\n{plan.sweep} at scale {plan.scale}: {_count(total.stages, 'job')} in {_count(total.arrays, 'array')}"
+        + (f" ({', '.join(beside)})" if beside else "")
+        + f"; at their limits {_hours(total.gpu_hours)} of GPU, {_hours(total.cpu_hours)} of cores",
+        highlight=False,
+    )
+    if total.path:
+        console.print(
+            f"critical path, at the limits: {_hours(total.path_hours)}: {' > '.join(total.path)}", highlight=False
+        )
+
+
+def _tree(plan: Plan, selection: Selection, lines: Sequence[str]) -> Iterator[tuple[str, list[PlannedStage]]]:
+    """(the lines of the tree before a name, stages of that name) from the top to the bottom."""
+    one_of, last_one, beside, nothing = lines
+    chosen = [stage for stage in plan if stage.name in selection.run]
+    by_element: dict[str, list[PlannedStage]] = {}
+    for stage in chosen:
+        by_element.setdefault(stage.element, []).append(stage)
+    _, above = _chains(chosen)
+    below: dict[str | None, list[str]] = {}
+    for element, stages in by_element.items():
+        parent = above[stages[0].name]
+        below.setdefault(None if parent is None else plan[parent].element, []).append(element)
+
+    def walk(element: str, guide: str, indent: str) -> Iterator[tuple[str, list[PlannedStage]]]:
+        yield guide, by_element[element]
+        children = below.get(element, [])
+        for child in children:
+            last = child == children[-1]
+            yield from walk(child, indent + (last_one if last else one_of), indent + (nothing if last else beside))
+
+    for root in below.get(None, []):
+        yield from walk(root, "", "")
+
+
+def _state(stages: Sequence[PlannedStage], selection: Selection, done: Mapping[str, Finished]) -> str:
+    """How many of a name's stages are done, and how many of these other code has made."""
+    over = [done[stage.name] for stage in stages if stage.name in done and stage.name not in selection.force]
+    if not over:
+        return ""
+    marks = [mark for found in over if (mark := code_mark(found.record))]
+    said = "done" if len(over) == len(stages) else f"{len(over)} done"
+    return f"{said}, {marks[0] if len(marks) == len(stages) == 1 else f'{len(marks)} by other code'}" if marks else said
 
 
 def _reads(plan: Plan, stage: PlannedStage) -> Iterator[str]:
