@@ -21,7 +21,7 @@ from vssl.artifacts import (
     tree_listing,
     write_json,
 )
-from vssl.run import Run, StageError
+from vssl.run import Run, StageError, SupersededError
 from vssl.stages import STAGES
 
 
@@ -44,7 +44,8 @@ def complete(
         wall_s: seconds of this attempt.
 
     Raises:
-        StageError: a promised artifact is missing, a metric is not a number, or another attempt owns the stage.
+        StageError: a promised artifact is missing, or a metric is not a number.
+        SupersededError: another attempt owns the stage.
     """
     folder = run.folder
     broken = [f"{name}={value}" for name, value in metrics.items() if not math.isfinite(value)]
@@ -82,7 +83,7 @@ def complete(
     write_json(folder.result, {"metrics": dict(metrics)})
     run.check_ownership()
     if not create_json(folder.done, record):
-        raise StageError(f"{element.name} was completed by another attempt; this one is void")
+        raise SupersededError(f"{element.name} was completed by another attempt; this one is void")
     mine.finish("done", DONE)
 
 

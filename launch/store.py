@@ -20,6 +20,7 @@ from launch.provenance import CHECKOUT
 from vssl.artifacts import StageFolder, canonical_json, read_json, sha256_text, write_json
 from vssl.config import ConfigError
 
+DEFAULT_VISIBILITY_S = 90.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT)  # ENOENT: no folders can be made there
 _NO_FOLDER = (errno.ENOTDIR, errno.EEXIST)
@@ -50,7 +51,7 @@ class Store:
     root: Path
     read: tuple[Path, ...] = ()
     artifact_root: Mapping[str, Path] = field(default_factory=dict)
-    visibility_s: float = 90.0
+    visibility_s: float = DEFAULT_VISIBILITY_S
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "Store":
@@ -92,6 +93,21 @@ class Store:
     @property
     def code(self) -> Path:
         return self.root / "code"
+
+    @property
+    def submitting(self) -> Path:
+        """Locks of the launchers that submit to Slurm."""
+        return self.root / "submitting"
+
+    @property
+    def requeued(self) -> Path:
+        """One marker per job that was requeued and whose begin time nobody has cleared yet."""
+        return self.root / "requeued"
+
+    @property
+    def trials(self) -> Path:
+        """Small stores of `vssl doctor`, one for each of its trial jobs."""
+        return self.root / "trials"
 
     @property
     def removing(self) -> Path:

@@ -19,6 +19,10 @@ class StageError(Exception):
     """A stage cannot do its work for a reason that its user can mend; the message says how."""
 
 
+class SupersededError(StageError):
+    """A newer attempt owns the stage; this one must write no more."""
+
+
 class LostRankError(StageError):
     """Another rank did not come, or cannot be reached: this rank has done nothing wrong, so the reason lies there."""
 
@@ -131,10 +135,10 @@ class Run:
         """Call before each durable write.
 
         Raises:
-            StageError: a newer attempt owns the stage.
+            SupersededError: a newer attempt owns the stage.
         """
         if not self._owns():
-            raise StageError(f"a newer attempt has taken over {self.folder.root.name}; this one stops writing")
+            raise SupersededError(f"a newer attempt has taken over {self.folder.root.name}; this one stops writing")
 
     def artifact(self, name: str) -> Path:
         """Where to put an artifact; its folder exists. Nobody reads it before the stage's completion record."""

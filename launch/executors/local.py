@@ -320,7 +320,7 @@ class Queue:
 
 def _reason(codes: list[int], attempt: Mapping[str, Any] | None, children: Children) -> str:
     """Why a stage failed: what its attempt recorded, what another rank left, or how its processes ended."""
-    if attempt is not None and attempt.get("error"):
+    if attempt is not None and attempt.get("error") and not attempt.get("lost_rank"):
         return str(attempt["error"])
     if attempt is not None and (said := rank_error(children.folder, attempt["token"])):
         return said

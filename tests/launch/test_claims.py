@@ -77,7 +77,7 @@ def test_elsewhere_a_fresh_beat_means_alive_and_a_stale_one_dead(folder):
     there = {**processes.identity(), "host": "n2", "boot_id": "another"}
     record = {"token": 1, "nonce": "there", "process": there, "started_at_ms": 0}
     write_json(attempt_path(folder, 1), record)
-    now = server_now_s(folder)
+    now = server_now_s(folder.attempts)
     assert is_live(record, folder, now), "before its first beat, the record itself is the sign of life"
     folder.beat.touch()
     with pytest.raises(ElsewhereError):
@@ -88,7 +88,7 @@ def test_elsewhere_a_fresh_beat_means_alive_and_a_stale_one_dead(folder):
 
 
 def test_the_clock_is_the_file_servers(folder):
-    assert abs(server_now_s(folder) - time.time()) < 5
+    assert abs(server_now_s(folder.attempts) - time.time()) < 5
     assert [path.name for path in folder.attempts.iterdir()] == [], "asking for the time leaves nothing behind"
 
 

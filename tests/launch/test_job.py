@@ -8,11 +8,12 @@ import time
 
 import pytest
 
-from launch import job
+from launch import elements, execution, job
 from launch.claims import ElsewhereError, attempts, claim, newest
 from launch.elements import create_batch, element
+from launch.execution import traceback_path
 from launch.guard import RefusedError
-from launch.job import Launch, traceback_path
+from launch.job import Launch
 from vssl.artifacts import create_json, read_json, sha256_text, write_json
 from vssl.config import ConfigError
 from vssl.run import read_journal
@@ -65,7 +66,7 @@ def test_a_claim_on_what_was_completed_just_before_is_withdrawn(store, chain, ru
     run_stage(chain, "first")
     folder = store.stage(chain["first"].folder)
     before = folder.done.stat()
-    monkeypatch.setattr(job, "_is_done", lambda *_: False)  # looked before the other attempt was through
+    monkeypatch.setattr(execution.Execution, "_is_done", lambda *_: False)  # looked before the other one was through
     assert run_stage(chain, "first") == 0
     assert folder.done.stat() == before
     assert len(attempts(folder)) == 1
@@ -154,24 +155,16 @@ def test_a_disk_that_is_full_from_the_start_is_bad_input(chain, run_stage, store
 
 def test_threads_are_set_before_the_stage_is_loaded(store, make_plan, monkeypatch):
     seen = {}
-    fake = job.STAGES["probe"].__class__(
+    fake = execution.STAGES["probe"].__class__(
         entry="vssl.stages.probe:run", config="vssl.stages.flow_config:FlowConfig", makes={}
     )
-    monkeypatch.setitem(job.STAGES, "probe", fake)
+    monkeypatch.setitem(execution.STAGES, "probe", fake)
     monkeypatch.setattr("vssl.stages.probe.run", lambda *_: seen.update(threads=os.environ["OMP_NUM_THREADS"]) or {})
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     config = {"data": {"dataset": {"name": "x"}}, "runtime": {"threads": 3}}
-    record = job.Element(name="a", kind="probe", stage_id="1", pipeline="p", config=config, inputs={}, after=())
+    record = elements.Element(name="a", kind="probe", stage_id="1", pipeline="p", config=config, inputs={}, after=())
     assert job.run_element(record, store, Launch(nonce="n")) == 0
     assert seen == {"threads": "3"}
-
-
-def test_ranks_come_from_our_variables_and_slurms_count_only_beside_our_marker():
-    slurm = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "VSSL_ATTEMPT": "a"}
-    assert Launch.from_environment(slurm) == Launch(rank=0, ranks=1, nonce="a")
-    assert Launch.from_environment({**slurm, "VSSL_LAUNCHED": "1"}) == Launch(rank=3, ranks=4, nonce="a")
-    with pytest.raises(ConfigError, match="VSSL_ATTEMPT"):
-        Launch.from_environment({"RANK": "0", "WORLD_SIZE": "2"})
 
 
 def test_exit_codes_of_the_command(store, chain, stage, make_plan, tmp_path):

@@ -1,0 +1,28 @@
+"""Every path inside `<root>/batches/<id>` that belongs to one run of an element; nothing else joins those names."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class BatchFolder:
+    """The folder of one batch. `key` tells the launches of an element apart: on Slurm it is the restart count."""
+
+    root: Path
+
+    @property
+    def elements(self) -> Path:
+        return self.root / "elements.json"
+
+    def exit_record(self, index: int, key: str, rank: int) -> Path:
+        return self.root / "ranks" / f"{index}.{key}-{rank}.json"
+
+    def verdict(self, index: int, restart: int) -> Path:
+        return self.root / "settled" / f"{index}.{restart}.json"
+
+    def script_log(self, index: int) -> Path:
+        """What the batch script printed; grows over restarts."""
+        return self.root / "logs" / f"{index}.log"
+
+    def rank_log(self, index: int, rank: int) -> Path:
+        return self.root / "logs" / f"{index}-{rank}.log"
