@@ -16,7 +16,7 @@ from launch.provenance import search_path
 from vssl.artifacts import StageFolder
 
 # What another launcher may have left in the environment: our ranks must not take themselves for parts of its job.
-_FOREIGN = ("SLURM_", "TORCHELASTIC_", "MASTER_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "VSSL_")
+FOREIGN = ("SLURM_", "TORCHELASTIC_", "MASTER_", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "VSSL_")
 RANK_GRACE_S = 10.0  # from the failure of one rank to the end of the others
 SAVE_GRACE_S = 600.0  # the same where a rank has stopped by request, and another may still be saving
 
@@ -75,7 +75,7 @@ class Children:
             )
 
     def _environment(self, rank: int) -> Mapping[str, str]:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
         ours = {
             "PYTHONPATH": search_path(),
             "PYTHONUNBUFFERED": "1",
