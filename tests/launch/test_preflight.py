@@ -131,16 +131,17 @@ def test_a_stage_that_fails_is_named_with_its_log_and_those_below_are_not_tried(
     assert found.result("beside").startswith("ok")
 
 
-def test_a_stage_that_takes_too_long_does_not_end_the_others(
+def test_a_stage_that_dies_or_takes_too_long_does_not_end_the_others(
     fly: Callable[..., Found],
     make_plan: Callable[..., Plan],
     stage: Callable[..., PlannedStage],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(rehearsing, "STAGE_WAIT_S", 2.0)
-    found = fly(make_plan(stage("slow", step_s=60.0), stage("fine", steps=5)))
-    assert found.code == 0
+    found = fly(make_plan(stage("slow", step_s=60.0), stage("dies", kill_at=1, steps=4), stage("fine", steps=5)))
+    assert found.code == 1
     assert "takes more than 2.0 s on this machine" in found.result("slow")
+    assert "was killed by SIGKILL" in found.result("dies")
     assert found.result("fine").startswith("ok")
 
 
