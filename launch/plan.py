@@ -21,6 +21,7 @@ class Resources:
     cpus_per_task: int = knob(2, doc="cores of each process", at_least=1)
     mem_gb: float = knob(8.0, doc="memory of each node", above=0)
     timeout_min: int = knob(60, doc="time limit", at_least=1)
+    resource_class: str = knob("", doc="name of the class that it was taken from; a profile may say where it runs")
 
     @property
     def ranks(self) -> int:

@@ -1,8 +1,10 @@
 """A command line becomes a plan: reads a checkout's sweep, scale and classes, then expands. Writes nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from launch import templates
 from launch.command_line import CommandLine
 from launch.compose import Composer
 from launch.expand import Expansion
@@ -26,6 +28,7 @@ def make_plan(
     checkout: Path = CHECKOUT,
     sweep_file: Path | None = None,
     composer: Composer | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Plan:
     """The plan of a line.
 
@@ -34,6 +37,7 @@ def make_plan(
         checkout: folder with configs/, sweeps/ and slurm_templates/.
         sweep_file: a sweep outside `sweeps/`.
         composer: of an earlier plan of the same checkout, which remembers what it composed.
+        overrides: resource class -> what it asks for on the cluster that is submitted to.
 
     Raises:
         ConfigError: anything in the line, the sweep or the configs that cannot be used.
@@ -41,13 +45,13 @@ def make_plan(
     composer = composer or Composer(checkout / "configs")
     sweep = read_sweep(sweep_file or _sweep_file(checkout / "sweeps", line.sweep))
     if line.cluster is not None:
-        _named_file(checkout / "slurm_templates" / "cluster", "cluster", line.cluster)
+        templates.named("cluster", line.cluster, checkout)
     scale = read_scale(checkout / "configs" / "scale", line.scale, composer.options("recipe"))
     elements = unroll(sweep)
     resolver = Resolver(
         elements,
         composer=composer,
-        classes=ResourceClasses(checkout / "slurm_templates" / "resources"),
+        classes=ResourceClasses(templates.files("resources", checkout), overrides),
         scale=scale,
         data=line.data or scale.data or sweep.data,
         stages=line.stages,

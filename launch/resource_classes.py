@@ -1,4 +1,4 @@
-"""What a stage asks of the machine, by class name: `slurm_templates/resources/<name>.yaml`."""
+"""What a stage asks of the machine, by class name: `slurm_templates/resources/<name>.yaml`, or a file of one's own."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -13,17 +13,24 @@ DEFAULT = "cpu"
 
 
 class ResourceClasses:
-    """The classes of one folder."""
+    """The classes of some files.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        files: class -> file.
+        overrides: class -> what it asks for at the site that is submitted to.
+    """
+
+    def __init__(self, files: Mapping[str, Path], overrides: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self._files = files
+        self._overrides = overrides or {}
 
     @cached_property
     def _classes(self) -> dict[str, Resources]:
         found = {}
-        for path in sorted(self._folder.glob("*.yaml")):
+        for name, path in self._files.items():
+            given = {**load_plain(path), **self._overrides.get(name, {}), "resource_class": name}
             try:
-                found[path.stem] = build(Resources, load_plain(path))
+                found[name] = build(Resources, given)
             except ConfigError as error:
                 raise ConfigError(f"{path}: {error}") from None
         return found

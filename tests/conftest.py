@@ -15,6 +15,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # read once, when torch is imported; tests start several processes
 for variable in ("VSSL_ROOT", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"):
     os.environ.pop(variable, None)  # no test touches the user's own stores and servers
+os.environ["VSSL_PROFILES"] = os.devnull  # nor reads the user's own cluster profiles
 
 # A shell starts background jobs with Ctrl-C ignored, and that is inherited: a test that interrupts would hang.
 signal.signal(signal.SIGINT, signal.default_int_handler)
