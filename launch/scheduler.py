@@ -18,6 +18,7 @@ from vssl.config import ConfigError
 
 NAME_PREFIX = "vssl-"  # of every job that this launcher submits
 READ_TRIES = 2
+START_IN_S = 3  # by clocks of two machines that may differ a little
 _PAUSE_S = 1.0
 
 _SILENCE = re.compile(
@@ -134,13 +135,22 @@ class Scheduler:
         """End arrays or elements; those that are gone are passed over."""
         self._write("scancel", *_checked(jobs), count=len(jobs), gone_is_fine=True)
 
+    def signal(self, job: str, name: str) -> None:
+        """Send a signal to the ranks of a running element; its script does not get it."""
+        self._write("scancel", f"--signal={name}", *_checked([job]))
+
     def requeue(self, job: str) -> None:
         """Put a running element back into the queue."""
         self._write("scontrol", "requeue", *_checked([job]))
 
     def start_now(self, job: str) -> None:
-        """Clear an element's begin time, which a requeue sets two minutes ahead."""
-        self._write("scontrol", "update", f"JobId={_checked([job])[0]}", "StartTime=now", gone_is_fine=True)
+        """Bring an element's begin time forward, which a requeue sets two minutes ahead.
+
+        Not to this very second: a node refuses a credential that is no younger than the one it has just revoked, and
+        the job would fail.
+        """
+        words = (f"JobId={_checked([job])[0]}", f"StartTime=now+{START_IN_S}")
+        self._write("scontrol", "update", *words, gone_is_fine=True)
 
     def show_job(self, job: str) -> dict[str, str]:
         """What Slurm knows of an element; empty once it has forgotten it. Times are seconds since the epoch."""
@@ -185,7 +195,7 @@ class Scheduler:
 
     def nodes(self) -> list[dict[str, str]]:
         """Groups of equal nodes of each partition: partition, nodes, cpus, memory_mb, gres, features."""
-        text = self._read("sinfo", "--noheader", f"--format={_SEPARATOR.join(_NODE_FIELDS.values())}")
+        text = self._read("sinfo", "--noheader", "--exact", f"--format={_SEPARATOR.join(_NODE_FIELDS.values())}")
         rows = [line.split(_SEPARATOR) for line in text.splitlines()]
         return [dict(zip(_NODE_FIELDS, row)) for row in rows if len(row) == len(_NODE_FIELDS)]
 
