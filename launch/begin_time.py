@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from launch.scheduler import QueuedElement, Scheduler
 
 LOOK_EVERY_S = 2.0  # all helpers of a store together, while a job is on its way back into the queue
+FAR_S = 15.0  # a begin time that is nearer has been brought forward already
 FORGET_S = 600.0  # a job that was never requeued after all
 _LOOKED = ".looked"
 
@@ -58,7 +59,7 @@ def clear_begin_times(
     started = []
     for path in markers:
         entry = entries.get(path.stem)
-        if entry is not None and entry.state == "PENDING" and entry.reason == "BeginTime":
+        if entry is not None and _waits_for_long(entry):
             with suppress(SchedulerSilentError, SchedulerRefusedError):  # the next look tries again
                 scheduler.start_now(path.stem)
                 started.append(path.stem)
@@ -77,6 +78,12 @@ def helper(store: Store) -> Callable[[], object]:
             clear_begin_times(store, Scheduler())
 
     return help_others
+
+
+def _waits_for_long(entry: "QueuedElement") -> bool:
+    """Whether a job waits for its begin time, and no helper has brought it forward yet."""
+    soon = entry.start_s is not None and entry.start_s - time.time() < FAR_S
+    return entry.state == "PENDING" and entry.reason == "BeginTime" and not soon
 
 
 def _markers(store: Store) -> list[Path]:
