@@ -18,9 +18,10 @@ if __package__ in (None, ""):  # run as a file: the repository goes first on the
 
 import typer
 
-from launch.exit_codes import BAD_INPUT, FAILED, TRY_AGAIN
+from launch.exit_codes import BAD_INPUT, DONE, FAILED, TRY_AGAIN
 from launch.scheduler import SchedulerRefusedError, SchedulerSilentError
 from launch.store import default_root
+from launch.submit_lock import LockHeldError
 from launch.targets import find_target, pipelines, store_of
 from vssl.config import ConfigError
 
@@ -32,7 +33,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 Which = Annotated[str, typer.Argument(metavar="[PIPELINE[/STAGE]]", help="default: the newest pipeline, all of it")]
 Root = Annotated[Path | None, typer.Option("--root", help="the store; default: $VSSL_ROOT, else runs/ of the checkout")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable output")]
-Cluster = Annotated[str, typer.Option("--cluster", help="a profile of slurm_templates/cluster")]
 
 
 def main() -> None:
@@ -49,6 +49,9 @@ def main() -> None:
         sys.exit(BAD_INPUT)
     except SchedulerSilentError as error:
         print(f"Slurm does not answer ({error}); nothing was changed there; try again", file=sys.stderr)
+        sys.exit(TRY_AGAIN)
+    except LockHeldError as error:
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(TRY_AGAIN)
     except SchedulerRefusedError as error:
         print(f"error: Slurm said no: {error}", file=sys.stderr)
@@ -134,6 +137,28 @@ def cancel(which: Which = "", root: Root = None) -> None:
 
     for line in cancel_target(find_target(which, root)).lines():
         print(line)
+
+
+@app.command()
+def doctor(
+    cluster: Annotated[str | None, typer.Option(help="a profile of slurm_templates/cluster")] = None,
+    wait: Annotated[float, typer.Option(metavar="SECONDS", help="for the queue to start the job")] = 600.0,
+    root: Root = None,
+    as_json: AsJson = False,
+) -> None:
+    """What this site allows, found out with one short job, and what to set in the profile; 1 if something is wrong."""
+    from launch.doctor import examine, line
+
+    found = []
+    for one in examine(
+        (root or default_root()).absolute(), cluster, wait_s=wait, say=lambda text: print(text, file=sys.stderr)
+    ):
+        found.append(one)
+        if not as_json:
+            print(line(one), flush=True)
+    if as_json:
+        _print_json([asdict(one) for one in found])
+    sys.exit(FAILED if any(one.mark == "wrong" for one in found) else DONE)
 
 
 @app.command()

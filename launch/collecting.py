@@ -1,15 +1,16 @@
 """The verb `gc`: find what may go, say it, and where that was asked for remove it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launch.garbage import Garbage, find_garbage, remove, stage_folders
-from launch.queue_view import look
-from launch.scheduler import SchedulerSilentError
+from launch.batches import in_flight, open_batches
+from launch.garbage import Garbage, find_garbage, remove
+from launch.queue_view import ANSWER_S
 from launch.store import Store
-from launch.targets import pipelines
+from launch.submit_lock import submitting
+from vssl.config import ConfigError
 
 if TYPE_CHECKING:
     from launch.scheduler import Scheduler
@@ -35,35 +36,40 @@ class Collected:
 
 
 def collect(
-    root: Path, older_than_days: float | None = None, *, delete: bool = False, scheduler: "Scheduler | None" = None
+    root: Path,
+    older_than_days: float | None = None,
+    *,
+    delete: bool = False,
+    scheduler: "Scheduler | None" = None,
+    say: Callable[[str], None] = print,
 ) -> Collected:
     """Look for garbage in a store, and remove it if asked.
 
     Raises:
         SchedulerSilentError: Slurm does not say what is in its queue, so nothing is known to be garbage.
-        ConfigError: the store cannot be written.
+        LockHeldError: a launcher is submitting from this store.
+        ConfigError: no such store, or it cannot be written.
     """
+    if not root.is_dir():
+        raise ConfigError(f"no store in {root}; name another one with --root or VSSL_ROOT")
     store = Store(root)
     if not delete:
         return Collected(garbage=find_garbage(store, _in_flight(store, scheduler), older_than_days), deleted=False)
-    # Old pipelines first: what a line that is typed meanwhile saves is seen by the second look.
-    gone = list(remove(_pipelines_of(find_garbage(store, _in_flight(store, scheduler), older_than_days), store), store))
-    gone += remove(find_garbage(store, _in_flight(store, scheduler)), store)
+    with submitting(store, say):  # nobody takes up, meanwhile, what is about to go
+        # Old pipelines first: what another executor's line saves meanwhile is seen by the second look.
+        old = find_garbage(store, _in_flight(store, scheduler), older_than_days)
+        gone = list(remove([one for one in old if one.path.parent == store.pipelines], store))
+        gone += remove(find_garbage(store, _in_flight(store, scheduler)), store)
     return Collected(garbage=gone, deleted=True)
 
 
-def _pipelines_of(garbage: Sequence[Garbage], store: Store) -> list[Garbage]:
-    return [one for one in garbage if one.path.parent == store.pipelines]
-
-
 def _in_flight(store: Store, scheduler: "Scheduler | None") -> set[str]:
-    """Folder names of the stages in Slurm's queue."""
-    names = set().union(*map(stage_folders, pipelines(store.root)))
-    names |= {path.name for path in store.stage("").root.glob("*")}
-    view = look(store, names, "", scheduler)
-    if view.silent:
-        raise SchedulerSilentError(view.silent)
-    return set(view.queued)
+    """Folder names of the stages in Slurm's queue; it is not asked where no batch is open."""
+    if not open_batches(store):
+        return set()
+    from launch.scheduler import Scheduler
+
+    return set(in_flight(store, (scheduler or Scheduler(timeout_s=ANSWER_S)).queue()))
 
 
 def _bytes(size: float) -> str:

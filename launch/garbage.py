@@ -63,6 +63,7 @@ def find_garbage(
     }
     found = old | _idle_stages(store, reached, now_s)
     found |= dict.fromkeys(_folders(store.debug("").root), "left by executor=debug")
+    found |= dict.fromkeys(_folders(store.trials), "left by `vssl doctor`")
     found |= idle | {path: "code that no batch uses" for path in _folders(store.code) if path.name not in code}
     return list(_measured(found, set(old), now_s))
 

@@ -11,6 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
+from launch.batch_folder import BatchFolder
 from launch.claims import attempts, is_live
 from launch.machine import gpus_of
 from launch.plan import Plan, PlannedStage
@@ -125,9 +126,8 @@ def _verdict(store: Store, attempt: Mapping[str, Any]) -> Mapping[str, Any]:
     slurm = attempt.get("slurm")
     if not slurm:
         return {}
-    index = str(slurm["job"]).rpartition("_")[2]
-    batch: Path = store.batches / str(attempt["batch"])
-    return read_json(batch / "settled" / f"{index}.{slurm['restart']}.json") or {}
+    index = int(str(slurm["job"]).rpartition("_")[2])
+    return read_json(BatchFolder(store.batches / str(attempt["batch"])).verdict(index, slurm["restart"])) or {}
 
 
 def _ended_ms(

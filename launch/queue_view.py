@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from launch.batch_folder import BatchFolder
 from launch.store import Store
 from vssl.artifacts import read_json
 from vssl.config import ConfigError
@@ -45,6 +46,7 @@ class QueueView:
 
 
 STORE_ALONE = QueueView()
+ANSWER_S = 20.0  # a person waits; each read is tried twice
 
 
 def look(
@@ -61,6 +63,8 @@ def look(
     """
     sent = sent_stages(store, wanted, pipeline) if wanted else {}
     if not any(one.is_open for one in sent.values()):
+        if tidy:
+            clear_begin_times_of(store, scheduler)
         return QueueView(sent=sent)
     from launch.batches import in_flight
     from launch.begin_time import clear_begin_times
@@ -68,7 +72,7 @@ def look(
 
     if scheduler is None and shutil.which("squeue") is None:
         return QueueView(sent=sent, silent="this machine has no squeue")
-    scheduler = scheduler or Scheduler()
+    scheduler = scheduler or Scheduler(timeout_s=ANSWER_S)
     try:
         asked_at_ms = time.time_ns() // 1_000_000
         queue = scheduler.queue()
@@ -77,6 +81,16 @@ def look(
         return QueueView(sent=sent, queued=in_flight(store, queue), asked_at_ms=asked_at_ms)
     except (SchedulerSilentError, SchedulerRefusedError) as error:
         return QueueView(sent=sent, silent=str(error).strip() or "the controller does not answer")
+
+
+def clear_begin_times_of(store: Store, scheduler: "Scheduler | None" = None) -> None:
+    """Start what of a store was requeued and only waits for its begin time; costs a listing where there is nothing."""
+    if not store.requeued.is_dir():
+        return
+    from launch.begin_time import clear_begin_times
+    from launch.scheduler import Scheduler
+
+    clear_begin_times(store, scheduler or Scheduler(timeout_s=ANSWER_S))
 
 
 def sent_stages(store: Store, wanted: Collection[str], pipeline: str) -> dict[str, Sent]:
@@ -147,7 +161,7 @@ def _verdict(folder: Path, index: int, restart: int | None) -> Mapping[str, Any]
     if restart is None:
         return None
     try:
-        record = read_json(folder / "settled" / f"{index}.{restart}.json")
+        record = read_json(BatchFolder(folder).verdict(index, restart))
     except ConfigError:
         return None  # damaged by a full disk, perhaps; the stage's own records go on counting
     return None if record is None else {**record, "restart": restart}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from launch.batch_folder import BatchFolder
 from launch.children import newest_log
 from launch.claims import newest
 from launch.plan import PlannedStage
@@ -51,12 +52,12 @@ def _began(sent: Sent, last: Mapping[str, Any]) -> bool:
     """Whether a batch has run the stage later than an attempt of another job, or made that attempt."""
     if (last.get("slurm") or {}).get("job") == sent.job:
         return True
-    return sent.sent_at_ms > last["started_at_ms"] and (sent.batch / "logs" / f"{sent.index}.log").exists()
+    return sent.sent_at_ms > last["started_at_ms"] and BatchFolder(sent.batch).script_log(sent.index).exists()
 
 
 def _of_batch(batch: Path, index: int, rank: int) -> Logs:
-    logs = batch / "logs"
-    return Logs(script=logs / f"{index}.log", stage=logs / f"{index}-{rank}.log")
+    folder = BatchFolder(batch)
+    return Logs(script=folder.script_log(index), stage=folder.rank_log(index, rank))
 
 
 def tail(path: Path, lines: int) -> list[str]:

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from launch.causes import STOPS
 from launch.claims import is_live
+from launch.exit_codes import TRY_AGAIN
 from launch.pending import clock, meaning
 from launch.queue_view import QueueView, Sent
 from vssl.artifacts import StageFolder
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from launch.scheduler import QueuedElement
 
 State = Literal["done", "reused", "running", "queued", "saved", "failed", "cancelled", "waiting"]
-_STOPS = ("preempted", "time_limit", "signal")  # causes that leave a checkpoint and no mistake to mend
 _JUST_NOW_MS = 5_000  # clocks of two machines may differ, and the queue may have been asked just before
 
 
@@ -46,11 +47,11 @@ def standing(
         folder: its folder in the store that is written.
         last: record of its newest attempt.
         sent: the batch that it was last sent to Slurm in.
-        entry: its place in the queue now.
+        entry: its place in the queue now; one whose script has spoken its last word is not given.
         view: whether the queue was asked, and answered.
         now_s: the clock to hold against beats.
     """
-    if entry is not None and not _settled(entry, sent):
+    if entry is not None:
         return _in_queue(entry, now_s)
     if folder.done.exists():
         return Standing(state="waiting", reason="its inputs have changed since it was made; it will be redone")
@@ -61,13 +62,6 @@ def standing(
         if judged is not None:
             return judged
     return Standing(state="waiting") if last is None else _after_attempt(last, folder)
-
-
-def _settled(entry: "QueuedElement", sent: Sent | None) -> bool:
-    """Whether the script has given its last word on the run that the queue still shows: the job is only cleaned up."""
-    if sent is None or sent.verdict is None or sent.job != entry.job or entry.state == "PENDING":
-        return False
-    return bool(sent.verdict["decision"] == "end" and sent.verdict["restart"] == entry.restarts)
 
 
 def _in_queue(entry: "QueuedElement", now_s: float) -> Standing:
@@ -134,11 +128,15 @@ def _by_verdict(
     if verdict["decision"] == "requeue":
         text = f"left the queue after it was requeued ({word})"
         return Standing(state="saved", reason=text, cause=cause) if saved else _cancelled(text, cause)
-    if saved and cause in _STOPS:
-        return Standing(
-            state="saved", reason=f"stopped ({word}) and not requeued; goes on from its checkpoint", cause=cause
-        )
-    return Standing(state="failed", reason=f"{word}: {said}" if said else word, cause=cause)
+    if cause in STOPS and verdict["exit_code"] == TRY_AGAIN:
+        if saved:
+            text = f"stopped ({said or word}) and not requeued; goes on from its checkpoint"
+            return Standing(state="saved", reason=text, cause=cause)
+        if cause == "signal":
+            return _cancelled(f"{said or word} while it ran", cause)
+    return Standing(
+        state="failed", reason=said if said.startswith(word) else f"{word}: {said}" if said else word, cause=cause
+    )
 
 
 def _cancelled(reason: str, cause: str = "") -> Standing:

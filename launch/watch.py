@@ -30,7 +30,7 @@ def watch(
     target: Target,
     scheduler: "Scheduler | None" = None,
     *,
-    every_s: float = LOOK_EVERY_S,
+    every_s: float | None = None,
     console: "Console | None" = None,
 ) -> int:
     """Show the stages of a target until they are final.
@@ -38,7 +38,7 @@ def watch(
     Args:
         target: the stages.
         scheduler: None: Slurm's commands on this machine.
-        every_s: seconds between two looks.
+        every_s: seconds between two looks; None: as it suits a cluster.
         console: a terminal for the live table; None: standard output, and plain lines where it is none.
 
     Returns:
@@ -57,7 +57,7 @@ def watch(
                 code = _final(chosen, queue, lambda: bool(live_queues(store, pipeline)))
                 if code is not None:
                     return code
-                time.sleep(max(every_s, _COST_SHARE * (time.monotonic() - began_s)))
+                time.sleep(max(LOOK_EVERY_S if every_s is None else every_s, _COST_SHARE * (time.monotonic() - began_s)))
     except KeyboardInterrupt:
         return TRY_AGAIN
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch.pace import duration, left, steps_per_s
 from launch.pending import clock, meaning
-from launch.queue_view import QueueView
+from launch.queue_view import ANSWER_S, QueueView
 from launch.standing import State
 from launch.status import StageStatus
 from launch.targets import Target
@@ -141,8 +141,9 @@ class Reasons:
         if not one.slurm_reason:
             return Predicate(("is queued: ", "are queued: "), one.reason)
         if one.slurm_reason.startswith("BeginTime") and one.expected_s is not None:
-            in_s = duration(max(0.0, one.expected_s - self._now_s))
-            return Predicate(waits, f" for the begin time, {in_s}", todo="any vssl verb clears that")
+            seconds = max(0.0, one.expected_s - self._now_s)  # two minutes after a requeue: worth telling exactly
+            left_s = f"{seconds:.0f} s" if seconds < 300 else duration(seconds)
+            return Predicate(waits, f" for the begin time, {left_s}", todo="any vssl verb clears that")
         found = meaning(one.slurm_reason)
         when = ""
         if one.expected_s is not None:
@@ -210,7 +211,7 @@ class Reasons:
             return {}
         from launch.scheduler import Scheduler
 
-        scheduler = self._scheduler or Scheduler()
+        scheduler = self._scheduler or Scheduler(timeout_s=ANSWER_S)
         sent = self._view.sent
         since_s = min(one.sent_at_ms for one in sent.values()) / 1000 if sent else self._now_s
         arrays = sorted({one.job.partition("_")[0] for one in riddles})

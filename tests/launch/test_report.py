@@ -1,11 +1,7 @@
-"""Status, report and the verbs on stores whose records are written by hand."""
+"""Status and report on stores whose records are written by hand."""
 
 import io
-import json
 import math
-import os
-import subprocess
-import sys
 
 import pytest
 from rich.console import Console
@@ -13,7 +9,7 @@ from rich.console import Console
 from launch.claims import attempt_path
 from launch.plan import Plan, PlannedStage, Reference
 from launch.processes import identity
-from launch.provenance import CHECKOUT, code_digest
+from launch.provenance import code_digest
 from launch.report import print_report, report_rows, untrained_twins
 from launch.status import counts, plan_status
 from vssl.artifacts import write_json
@@ -178,61 +174,3 @@ def test_a_collapse_is_warned_of(plan, store, finish):
 def test_uniform_predictions_are_warned_of(plan, store, finish):
     finish("single-rgb", loss_first=4.7, loss_last=3.0, score_entropy_last=0.995)
     assert "predictions are uniform" in report_rows(plan, plan_status(plan, store))[0].warning
-
-
-def vssl(*words, **more):
-    environment = {**os.environ, **more}
-    environment.pop("PYTHONPATH", None)
-    script = [sys.executable, str(CHECKOUT / "launch" / "cli.py"), *words]
-    return subprocess.run(script, env=environment, capture_output=True, text=True, cwd="/")
-
-
-def test_verbs_from_another_folder(plan, store, finish):
-    finish("single-rgb", loss_first=6.0, loss_last=2.5)
-    folder = store.save_plan(plan)
-    (store.stage(plan["single-rgb"].folder).logs).mkdir()
-    (store.stage(plan["single-rgb"].folder).logs / "abc.log").write_text("one\ntwo\nthree\n")
-    shown = vssl("status", "--json", VSSL_ROOT=str(store.root))
-    assert shown.returncode == 0, shown.stderr
-    assert json.loads(shown.stdout)["counts"] == {"done": 1, "waiting": 7}
-    assert json.loads(shown.stdout)["pipeline"] == folder.name
-    reported = vssl("report", "small", "--root", str(store.root), "--json")
-    assert json.loads(reported.stdout)["stages"][0]["loss_last"] == 2.5
-    logged = vssl("logs", "small/single-rgb", "-n", "2", "--root", str(store.root))
-    assert logged.stdout == "two\nthree\n"
-    assert "single-rgb" in vssl("status", "--root", str(store.root)).stdout
-
-
-def test_a_reason_is_shown_as_it_is(plan, store, attempt):
-    store.save_plan(plan)
-    attempt("single-rgb", outcome="failed", error="no video [/data/x] [bold]")
-    shown = vssl("status", "--root", str(store.root))
-    assert shown.returncode == 0, shown.stderr
-    assert "no video [/data/x] [bold]" in shown.stdout
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["status", "tiny"], "no pipeline 'tiny'"),
-        (["logs", "single-rbg"], "did you mean `single-rgb`?"),
-        (["logs", "single-rgb"], "never started"),
-        (["status", "small/single-rbg"], "did you mean `single-rgb`?"),
-        (["prepare", "ucf11"], "did you mean `ucf101`?"),
-        (["status", "--root", "/nowhere"], "no pipelines in /nowhere"),
-    ],
-)
-def test_bad_words_are_one_line_and_exit_code_2(plan, store, words, message):
-    store.save_plan(plan)
-    done = vssl(*words, VSSL_ROOT=str(store.root))
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
-def test_an_install_without_configs_says_so():
-    code = "import launch.cli, pathlib; launch.cli._CHECKOUT = pathlib.Path('/site-packages'); launch.cli.main()"
-    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "pip install -e" in done.stderr
