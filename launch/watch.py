@@ -57,7 +57,8 @@ def watch(
                 code = _final(chosen, queue, lambda: bool(live_queues(store, pipeline)))
                 if code is not None:
                     return code
-                time.sleep(max(LOOK_EVERY_S if every_s is None else every_s, _COST_SHARE * (time.monotonic() - began_s)))
+                pause_s = LOOK_EVERY_S if every_s is None else every_s
+                time.sleep(max(pause_s, _COST_SHARE * (time.monotonic() - began_s)))
     except KeyboardInterrupt:
         return TRY_AGAIN
 
