@@ -51,6 +51,7 @@ class Sender:
     may_write: Callable[[], None]
     _held: dict[str, Path] = field(default_factory=dict, init=False)  # array job -> its batch
     _places: dict[str, Place] = field(default_factory=dict, init=False)  # stage -> where it was sent
+    _lines: list[str] = field(default_factory=list, init=False)  # about what was sent
     _begun: Path | None = field(default=None, init=False)  # a batch that Slurm has not answered for
 
     def send(
@@ -78,6 +79,8 @@ class Sender:
                 with self.store.writing():
                     for job, folder in self._held.items():
                         record_job(folder, job, released=True)
+                for line in self._lines:
+                    self.say(line)
         return self._places
 
     def _send(self, names: Sequence[str], finished: Collection[str], in_flight: Mapping[str, Place]) -> None:
@@ -101,7 +104,9 @@ class Sender:
             self._places |= {name: Place(job, index) for index, name in array.stages.items()}
             noun = "element" if len(members) == 1 else "elements"
             after = ", ".join(dict.fromkeys(jobs.get(one.array, one.array) for one in array.dependency))
-            self.say(f"{array.element}: {len(members)} {noun} as {job}" + (f", after {after}" if after else ""))
+            self._lines.append(
+                f"{array.element}: {len(members)} {noun} as {job}" + (f", after {after}" if after else "")
+            )
 
     def _submit(self, array: Array, dependency: str) -> str:
         """Write an array's intent and script, submit it held, and write down its id."""

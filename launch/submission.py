@@ -5,6 +5,7 @@ Whenever a launcher dies on the way, the same line goes on from there: what was 
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from launch.arrays import Place
 from launch.batches import InFlight, in_flight
@@ -72,6 +73,7 @@ class Submission:
         self.names = tuple(stage.name for stage in plan if stage.name in set(selection))
         self.say = say
         self._script_text = script_text
+        self._code: Path | None = None
         self.pipeline = store.pipeline(plan).name
         self._elements = {name: element(plan[name], plan, self.pipeline) for name in self.names}
 
@@ -113,14 +115,16 @@ class Submission:
         """
         with submitting(self.store, self.say) as lock:
             self.store.save_plan(self.plan)
-            code = snapshot(self.store)
+            if self._code is None:  # a follower sends all its rounds with the code of the first
+                self._code = snapshot(self.store)
             queue = self.scheduler.queue()
             total = self.scheduler.queued_total() - len(queue)
             queue = recover(self.store, self.scheduler, queue, lock.check)
             clear_begin_times(self.store, self.scheduler, queue)
             finished = self.finished(force)
             waiting, strays = self._in_flight(queue, finished)
-            strays = [one for one in strays if one.stage in {self.plan[name].folder for name in names}]
+            self._refuse_queued(force, waiting, strays.keys() - set(names))
+            strays = {name: one for name, one in strays.items() if name in names}
             total += len(queue) - len(strays)
             wanted = [name for name in names if name not in finished and name not in waiting]
             lost = self._lost(wanted, finished.keys() | waiting.keys())
@@ -131,10 +135,10 @@ class Submission:
                     f"from={parent}"
                 )
             wanted = [name for name in wanted if name not in lost]
-            self._refuse_running(wanted, force, waiting)
+            self._refuse_running(wanted)
             if strays:
                 lock.check()
-                self.scheduler.cancel([one.entry.job for one in strays])
+                self.scheduler.cancel([one.entry.job for one in strays.values()])
             self._set_aside(force)
             room = self._room(total)
             sender = Sender(
@@ -143,7 +147,7 @@ class Submission:
                 store=self.store,
                 profile=self.profile,
                 scheduler=self.scheduler,
-                code=code,
+                code=self._code,
                 script_text=self._script_text,
                 say=self.say,
                 may_write=lock.check,
@@ -157,18 +161,18 @@ class Submission:
 
     def _in_flight(
         self, queue: Sequence[QueuedElement], finished: Collection[str]
-    ) -> tuple[dict[str, InFlight], list[InFlight]]:
+    ) -> tuple[dict[str, InFlight], dict[str, InFlight]]:
         """Stages that are queued or run, by name, and strays: they wait for a parent that is not even queued."""
         view = in_flight(self.store, queue)
         found: dict[str, InFlight] = {}
-        strays: list[InFlight] = []
+        strays: dict[str, InFlight] = {}
         for stage in self.plan:
             if stage.name in finished or stage.folder not in view:
                 continue
             one = view[stage.folder]
             orphaned = any(parent not in finished and parent not in found for parent in stage.parents)
             if orphaned and one.entry.state == "PENDING":
-                strays.append(one)
+                strays[stage.name] = one
             else:
                 found[stage.name] = one
         return found, strays
@@ -184,15 +188,24 @@ class Submission:
                     break
         return lost
 
-    def _refuse_running(self, wanted: Sequence[str], force: Collection[str], waiting: Mapping[str, InFlight]) -> None:
+    def _refuse_queued(self, force: Collection[str], waiting: Mapping[str, InFlight], strays: Collection[str]) -> None:
+        """A stage is not redone while it, or one that reads it and is not sent anew, may be at work.
+
+        Args:
+            strays: queued stages that are not selected, and wait for a parent that is not queued.
+        """
         for name in sorted(force):
-            for stage in (one for one in below(self.plan, frozenset([name])) if one in waiting):
-                entry = waiting[stage].entry
-                if stage == name or entry.state != "PENDING":
+            hanging = below(self.plan, frozenset([name]))
+            for stage in (one.name for one in self.plan if one.name in hanging):
+                entry = waiting[stage].entry if stage in waiting else None
+                if stage in strays or (entry is not None and (stage == name or entry.state != "PENDING")):
                     place = (
-                        f"in Slurm's queue as {entry.job}" if entry.state == "PENDING" else f"running as {entry.job}"
+                        "in Slurm's queue" if entry is None or entry.state == "PENDING" else f"running as {entry.job}"
                     )
                     raise ConfigError(f"{stage} is {place}; `vssl cancel` it before force={name}, or leave force= out")
+
+    def _refuse_running(self, wanted: Sequence[str]) -> None:
+        """Slurm's queue does not have them; another executor may, or a process that has outlived its job."""
         for name in wanted:
             folder = self.store.stage(self.plan[name].folder)
             numbers = tokens(folder)

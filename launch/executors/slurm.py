@@ -18,7 +18,7 @@ from launch.arrays import index_text
 from launch.exit_codes import DONE, FAILED, TRY_AGAIN
 from launch.plan import Plan, Resources
 from launch.profiles import Profile
-from launch.scheduler import Scheduler, SchedulerSilentError
+from launch.scheduler import Scheduler, SchedulerRefusedError, SchedulerSilentError
 from launch.store import Store
 from launch.submission import Round, Submission
 from launch.submit_lock import LockHeldError
@@ -197,6 +197,8 @@ def execute(
     except (SchedulerSilentError, LockHeldError) as error:
         print(f"{error}\nnothing is lost: the same line again goes on from here", file=sys.stderr, flush=True)
         return TRY_AGAIN
+    except SchedulerRefusedError as error:
+        raise ConfigError(f"Slurm refused: {error}") from None
     _say_totals(submission, first)
     if first.left:
         again = "the same line again" + (" (without force=)" if force else "")
