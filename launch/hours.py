@@ -200,4 +200,4 @@ def hours_lines(hours: Hours) -> list[str]:
 
 
 def _said(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}" if hours >= 0.001 else "0.000"
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}" if hours >= 1 else f"{hours:.2g}"

@@ -172,8 +172,8 @@ def print_report(
             *(_number(value) for value in (row.recall_at_1, row.top1, row.untrained, row.chance)),
         )
     console.print(table)
-    for reason, names in _by_reason(rows).items():
-        _say(console, f"{reason}: {', '.join(names)}")
+    for reason, alike in _by_reason(rows).items():
+        _say(console, f"{reason}: {', '.join(alike)}")
     for row in rows:
         if row.warning:
             _say(console, f"WARNING: {row.warning}", style="bold red")

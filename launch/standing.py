@@ -134,9 +134,9 @@ def _by_verdict(
             return Standing(state="saved", reason=text, cause=cause)
         if cause == "signal":
             return _cancelled(f"{said or word} while it ran", cause)
-    return Standing(
-        state="failed", reason=said if said.startswith(word) else f"{word}: {said}" if said else word, cause=cause
-    )
+    joint = " in " if cause == "exception" and said.startswith("rank ") else ": "
+    text = said if said.startswith(word) else f"{word}{joint}{said}" if said else word
+    return Standing(state="failed", reason=text, cause=cause)
 
 
 def _cancelled(reason: str, cause: str = "") -> Standing:

@@ -1,5 +1,6 @@
 """One sentence for each stage that is not done: what it waits for or died of, and what to do."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _TODO = {  # cause -> what to do
     "signal": _GOES_ON,
 }
 _ORDER: tuple[State, ...] = ("failed", "cancelled", "saved", "queued", "waiting", "running")
+_RANK = re.compile(r"rank (\d+) on \S+: ")
 _NAMED = 3  # stages that are spelled out before the others are counted
 
 
@@ -100,7 +102,9 @@ class Reasons:
 
     def _sentence(self, names: Sequence[str], predicate: Predicate) -> str:
         who = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-        log = f"see `vssl logs {self._pipeline}/{names[0]}`" if predicate.see_log else ""
+        rank = _RANK.search(predicate.rest)
+        option = f" --rank {rank[1]}" if rank is not None and rank[1] != "0" else ""
+        log = f"see `vssl logs {self._pipeline}/{names[0]}{option}`" if predicate.see_log else ""
         said = f"{who} {predicate.verb[len(names) > 1]}{predicate.rest}"
         return "; ".join(filter(None, (said, log, predicate.todo)))
 

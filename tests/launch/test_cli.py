@@ -219,9 +219,10 @@ def test_report_has_hours(plan, store, folder, vssl):
     done = attempt(store, plan, "first", ago_s=3600.0, outcome="done", ended_at_ms=time.time_ns() // 1_000_000)
     assert done.root.is_dir()
     finish(store, plan, "first")
+    attempt(store, plan, "lane.0", ago_s=1800.0, outcome="failed", error="no", ended_at_ms=time.time_ns() // 1_000_000)
     hours = json.loads(vssl("report", "--json").stdout)["hours"]
-    assert hours["core"]["used_h"] == pytest.approx(1.0, rel=0.01)
-    assert "core-hours: 1 used, none of them lost" in vssl("report").stdout
+    assert hours["core"]["used_h"] == pytest.approx(1.5, rel=0.01)
+    assert "core-hours: 1.5 used, 0.5 of them lost (0.5 exception)" in vssl("report").stdout
 
 
 @pytest.mark.parametrize(

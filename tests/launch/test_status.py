@@ -89,7 +89,7 @@ def test_the_queue_decides_over_an_old_beat(plan, store):
 @pytest.mark.parametrize(
     ("cause", "error", "exit_code", "outcome", "state", "reason"),
     [
-        ("exception", "exception in rank 1 on n2: ValueError: no", 1, "failed", "failed", "exception in rank 1 on n2"),
+        ("exception", "rank 1 on n2: ValueError: no", 1, "failed", "failed", "exception in rank 1 on n2: ValueError"),
         ("out_of_memory", "slurmstepd: oom-kill", 1, None, "failed", "out of memory: slurmstepd: oom-kill"),
         ("hung", "hung: rank 0 on n1: no step", 75, None, "failed", "hung: rank 0 on n1"),
         ("no_start", "srun ended with 127 before Python had begun", 1, None, "failed", "no start: srun ended with 127"),

@@ -43,7 +43,7 @@ def test_a_failure_is_told_once_and_says_what_to_do(plan, store, explain):
     failed, cancelled = explain()
     assert failed == (
         "first failed: exception in rank 1 on n2: ValueError: no such mode; "
-        f"see `vssl logs {explain.folder.name}/first`; mend it and run the same line again"
+        f"see `vssl logs {explain.folder.name}/first --rank 1`; mend it and run the same line again"
     )
     assert cancelled == (
         "second, third, lane.0 and 2 more were cancelled because first failed; mend that and run the same line again"
