@@ -1,12 +1,24 @@
 """Which videos a stage reads, and which frames of them. Torch-free."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from vssl.artifacts import canonical_json, sha256_text
-from vssl.config import knob, to_mapping
+from vssl.config import knob, semantic
 
 Modality = Literal["rgb", "flow", "both"]
+Layout = Literal[
+    "auto",
+    "lists",
+    "split-folders",
+    "class-folders",
+    "image-folders",
+    "hmdb51",
+    "kinetics",
+    "something-something-v2",
+    "finegym",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +49,10 @@ class DatasetConfig:
 
     name: str = knob(doc="short name; shown in tables")
     path: str | None = knob(None, doc="folder of the videos; for a generated set, null")
-    layout: Literal["auto", "lists", "split-folders", "class-folders"] = knob(
+    layout: Layout = knob(
         "auto",
-        doc="lists: `path label` files; split-folders: <split>/<class>/*; class-folders: <class>/*, split by hash",
+        doc="lists: `path label` files, text, JSON or pickles; split-folders: <split>/<class>/*; class-folders: "
+        "<class>/*, split by hash; image-folders: <split>/<class>/* of images; or a dataset's own, as published",
     )
     lists: dict[str, str] = knob({}, doc="split -> list file, relative to path")
     test_share: float = knob(
@@ -52,6 +65,42 @@ class DatasetConfig:
         0.05, doc="prepare refuses a dataset with a larger share of unreadable files", at_least=0, at_most=1
     )
     generated: GeneratedConfig | None = knob(None, doc="make the videos instead of reading a folder")
+    fold: int = knob(
+        1,
+        doc="which of the published divisions into train and test, where there are several: UCF101 and HMDB51 have 3",
+        at_least=1,
+        since="0.2",
+        neutral=1,
+    )
+    classes: str = knob(
+        "",
+        doc="file of class names, relative to path; '': classes.txt or classInd.txt beside the videos or lists, else "
+        "what the train list names",
+        since="0.2",
+        neutral="",
+    )
+    group: str = knob(
+        "",
+        doc="regular expression on a video's path; what it matches (its first group, if it has one) names the "
+        "recording that the video was cut from: two splits never share one. '': what the layout knows of",
+        since="0.2",
+        neutral="",
+    )
+    known_leaks: tuple[str, ...] = knob(
+        (),
+        doc="videos (by path) and recordings (by group) that two splits may share, because the published split does",
+        since="0.2",
+        neutral=(),
+    )
+    max_missing_share: float | None = knob(
+        None,
+        doc="share of the named files that may be missing; null: any number for Kinetics, of which nobody has all; "
+        "elsewhere a missing file counts as broken",
+        at_least=0,
+        at_most=1,
+        since="0.2",
+        neutral=None,
+    )
 
     def __post_init__(self) -> None:
         if self.path is not None and not self.path.startswith(("/", "~")):
@@ -64,10 +113,22 @@ class DatasetConfig:
                 f"path is {self.path!r} and generated is given too; keep one: `path` for videos on disk, `generated` "
                 "for videos made here"
             )
+        if self.fold != 1 and self.lists:
+            raise ValueError(
+                f"fold is {self.fold} and lists names {', '.join(self.lists.values())}; keep one: lists of that fold, "
+                "or `fold` for lists that are found by their usual names"
+            )
+        try:
+            re.compile(self.group)
+        except re.error as error:
+            raise ValueError(
+                f"group is {self.group!r}, which is no regular expression ({error}); for v_Archery_g01_c02.avi it "
+                r"could be v_\w+_g\d+"
+            ) from None
 
     def key(self) -> str:
         """Name of this dataset's folder under `sources/`: the same place and layout give the same key."""
-        return f"{self.name}-{sha256_text(canonical_json(to_mapping(self)))[:12]}"
+        return f"{self.name}-{sha256_text(canonical_json(semantic(self)))[:12]}"
 
 
 @dataclass(frozen=True, kw_only=True)

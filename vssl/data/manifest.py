@@ -12,7 +12,7 @@ from vssl.data.sampling import is_kept
 from vssl.run import StageError
 
 COLUMNS = (
-    "video_id", "path", "label", "split", "frames", "fps", "width", "height",
+    "video_id", "path", "label", "split", "group", "frames", "fps", "width", "height",
     "duration_s", "size", "mtime_ns", "sha256", "seekable",
 )  # fmt: skip
 

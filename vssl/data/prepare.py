@@ -1,39 +1,45 @@
 """Turns a folder of videos into a source artifact: every file decoded once, broken ones named, content digested.
 
 python -m vssl.data.prepare '<DatasetConfig as JSON>' <sources folder>
+
+A run that was killed goes on where it stopped, and several at once on one folder do not disturb one another.
 """
 
+import fcntl
 import json
 import os
 import sys
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from vssl.artifacts import canonical_json, read_json, sha256_file, sha256_text, write_atomic, write_json
+from vssl.artifacts import canonical_json, read_json, sha256_text, write_atomic, write_json, write_text
 from vssl.config import ConfigError, build
+from vssl.data.census import census, tell
 from vssl.data.dataset_config import DatasetConfig
-from vssl.data.decode import BrokenVideo, inspect
-from vssl.data.layout import Entry, Listing, find_videos
+from vssl.data.examine import FOUND, examine_all
+from vssl.data.label_runs import FILE as FRAMES_FILE
+from vssl.data.label_runs import LabelsDoNotFit, Run, runs_of, runs_table
+from vssl.data.layout import find_videos
+from vssl.data.leaks import find_leaks
+from vssl.data.listing import Entry, Excluded, Listing
 from vssl.data.manifest import COLUMNS
-from vssl.data.processes import in_processes
-from vssl.progress import track
+from vssl.data.probes import Found, open_probes, probes_folder
+from vssl.data.refusals import TooMany, refuse_broken, refuse_leaks
 
 Say = Callable[[str], None]
 
-MIN_FRAMES = 4  # a shorter file shows no motion
-_NAMED = 10  # excluded files that the report spells out
-
 
 def prepare(config: DatasetConfig, sources: Path, say: Say) -> dict[str, Any]:
-    """Make `<sources>/<key>/`: manifest.parquet, then source.json, whose presence means "prepared".
+    """Make `<sources>/<key>/`: manifest.parquet, report.json, then source.json, whose presence means "prepared".
 
-    Files that did not change since the last time are not read again.
+    Labels of frames, where a dataset has them, lie beside the manifest in frames.parquet. Files that did not change
+    since any earlier run are not read again, whether that run ended well or not.
 
     Args:
         config: the dataset.
@@ -44,7 +50,8 @@ def prepare(config: DatasetConfig, sources: Path, say: Say) -> dict[str, Any]:
         The content of source.json: digest, name, root, classes, splits, excluded, prepared_at_ms.
 
     Raises:
-        ConfigError: no usable videos, an unreadable list, too many broken files, or one content in two splits.
+        ConfigError: no usable videos, an unreadable list, too many broken or missing files, or two splits that share
+            content or recordings.
     """
     folder = sources / config.key()
     root = dataset_root(config, sources)
@@ -53,11 +60,20 @@ def prepare(config: DatasetConfig, sources: Path, say: Say) -> dict[str, Any]:
 
         generate(config.generated, root, say)
     listing = find_videos(config, root)
-    rows, excluded = _examine_all(listing, root, _previous(folder), say)
-    _refuse_broken(config, root, listing, excluded)
-    _refuse_leaks(rows)
-    _report(config, listing, rows, excluded, say)
-    return _write(config, folder, root, listing, rows, excluded)
+    with open_probes(probes_folder(sources, root)) as probes:
+        found = examine_all([e.path for e in listing.entries], root, probes, _previous(folder), say)
+    rows, runs, excluded = _sort_out(listing, found)
+    try:
+        refuse_broken(config, root, listing, excluded)
+        refused, accepted = find_leaks(rows, config.known_leaks)
+        refuse_leaks(config, refused)
+    except TooMany as error:
+        where = probes_folder(sources, root).with_suffix(".txt")
+        write_text(where, "".join(f"{line}\n" for line in error.lines))
+        raise ConfigError(error.naming(where)) from None
+    report = census(listing, rows, excluded, accepted, _count_frames(runs))
+    tell(config.name, report, excluded, say)
+    return _write(config, folder, root, listing, rows, runs, excluded, report)
 
 
 def changed(config: DatasetConfig, sources: Path) -> list[str]:
@@ -67,9 +83,10 @@ def changed(config: DatasetConfig, sources: Path) -> list[str]:
     if record is None:
         return ["not prepared"]
     root = dataset_root(config, sources)
-    listed = {entry.path: (entry.label, entry.split) for entry in find_videos(config, root).entries}
+    listing = find_videos(config, root)
+    listed = {entry.path: (entry.label, entry.split) for entry in listing.entries}
     known = _previous(folder)
-    excluded = {entry["path"] for entry in record["excluded"]}
+    excluded = {one["path"] for one in record["excluded"]}
     found = []
     for path, row in known.items():
         if path not in listed:
@@ -78,6 +95,8 @@ def changed(config: DatasetConfig, sources: Path) -> list[str]:
             found.append(f"{path} has another size or time")
         elif listed[path] != (row["label"], row["split"]):
             found.append(f"{path} has another label or split")
+    missing = {one["path"] for one in record["excluded"] if one["reason"].startswith("missing")}
+    found += [f"{path} is there now" for path in listed if path in missing and (root / path).exists()]
     return found + [f"{path} is new" for path in listed if path not in known and path not in excluded]
 
 
@@ -102,7 +121,7 @@ def _previous(folder: Path) -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         return {}
     records: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
-    return {row["path"]: row for row in records} if set(COLUMNS) <= set(table.columns) else {}
+    return {row["path"]: row for row in records} if {*FOUND, "label", "split"} <= set(table.columns) else {}
 
 
 def _same_file(path: Path, row: Mapping[str, Any]) -> bool:
@@ -113,84 +132,39 @@ def _same_file(path: Path, row: Mapping[str, Any]) -> bool:
     return (status.st_size, status.st_mtime_ns) == (row["size"], row["mtime_ns"])
 
 
-def _examine_all(
-    listing: Listing, root: Path, previous: Mapping[str, Mapping[str, Any]], say: Say
-) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """(manifest rows, excluded files with reasons), both sorted by path."""
+def _sort_out(
+    listing: Listing, found: Mapping[str, Found]
+) -> tuple[list[dict[str, Any]], dict[str, tuple[Run, ...]], list[Excluded]]:
+    """(manifest rows, runs of frame labels by video, what is excluded), each sorted by path."""
     rows: list[dict[str, Any]] = []
-    excluded: list[dict[str, str]] = []
-    fresh: list[Entry] = []
-    for entry in listing.entries:
-        known = previous.get(entry.path)
-        if known is not None and _same_file(root / entry.path, known):
-            rows.append({**known, "label": entry.label, "split": entry.split})
-        else:
-            fresh.append(entry)
-    workers = min(len(os.sched_getaffinity(0)), len(fresh))
-    results = in_processes(_examine, [root / entry.path for entry in fresh], workers)
-    for entry, found in zip(fresh, track(results, len(fresh), "reading videos", say)):
-        if isinstance(found, str):
-            excluded.append({"path": entry.path, "reason": f"{found} ({entry.where})" if entry.where else found})
-        else:
-            named = {"video_id": entry.path, "path": entry.path, "label": entry.label, "split": entry.split}
-            rows.append({**named, **found})
-    return sorted(rows, key=lambda row: row["path"]), sorted(excluded, key=lambda row: row["path"])
+    runs: dict[str, tuple[Run, ...]] = {}
+    excluded = list(listing.excluded)
+    for entry in sorted(listing.entries, key=lambda entry: entry.path):
+        of_file = found[entry.path]
+        if "reason" in of_file:
+            excluded.append(Excluded(entry.path, of_file["reason"], of_file["kind"], entry.where))
+            continue
+        if entry.frame_labels is not None:
+            try:
+                runs[entry.path] = runs_of(entry.frame_labels(of_file["frames"], of_file["fps"]))
+            except LabelsDoNotFit as error:
+                excluded.append(Excluded(entry.path, str(error), "frame labels", entry.where))
+                continue
+        rows.append(_named(entry) | of_file)
+    return rows, runs, sorted(excluded, key=lambda one: one.path)
 
 
-def _examine(path: Path) -> dict[str, Any] | str:
-    """What the manifest records of one file, or why it cannot be used."""
-    try:
-        status = path.stat()
-        info = inspect(path)
-        if info.frames < MIN_FRAMES:
-            return f"only {info.frames} frames; at least {MIN_FRAMES} make a video"
-        return asdict(info) | {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256_file(path)}
-    except BrokenVideo as error:
-        return error.reason
-    except FileNotFoundError:
-        return "missing"
-    except PermissionError:
-        return "not readable: permission denied"
+def _named(entry: Entry) -> dict[str, Any]:
+    names = {"video_id": entry.path, "path": entry.path, "label": entry.label, "split": entry.split}
+    return names | {"group": entry.group}
 
 
-def _refuse_broken(config: DatasetConfig, root: Path, listing: Listing, excluded: list[dict[str, str]]) -> None:
-    share = len(excluded) / len(listing.entries)
-    if share > config.max_broken_share or len(excluded) == len(listing.entries):
-        named = "\n".join(f"  {entry['path']}: {entry['reason']}" for entry in excluded[:_NAMED])
-        more = f"\n  ... and {len(excluded) - _NAMED} more" if len(excluded) > _NAMED else ""
-        raise ConfigError(
-            f"dataset {config.name}: {len(excluded)} of {len(listing.entries)} files in {root} cannot be used "
-            f"({share:.0%}, accepted: {config.max_broken_share:.0%}):\n{named}{more}\n"
-            "mend or remove them, or raise data.dataset.max_broken_share"
-        )
-
-
-def _refuse_leaks(rows: list[dict[str, Any]]) -> None:
-    by_content: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        by_content[row["sha256"]].append(row)
-    for same in by_content.values():
-        other = next((row for row in same if row["split"] != same[0]["split"]), None)
-        if other is not None:
-            raise ConfigError(
-                f"{same[0]['path']} ({same[0]['split']}) and {other['path']} ({other['split']}) have the same content: "
-                "a test on videos that were trained on means nothing; remove one of them"
-            )
-
-
-def _report(
-    config: DatasetConfig, listing: Listing, rows: list[dict[str, Any]], excluded: list[dict[str, str]], say: Say
-) -> None:
-    say(f"dataset {config.name}: {len(rows)} videos, layout {listing.layout}")
-    for split in sorted({row["split"] for row in rows}):
-        counts = Counter(listing.classes[row["label"]] for row in rows if row["split"] == split)
-        say(f"  {split}: {counts.total()} videos; " + ", ".join(f"{name} {counts[name]}" for name in listing.classes))
-    for entry in excluded[:_NAMED]:
-        say(f"  excluded: {entry['path']}: {entry['reason']}")
-    if excluded:
-        say(f"  excluded: {len(excluded)} of {len(listing.entries)} files")
-    if listing.ignored:
-        say(f"  ignored: {len(listing.ignored)} files that are no videos by their suffix, e.g. {listing.ignored[0]}")
+def _count_frames(runs: Mapping[str, tuple[Run, ...]]) -> Counter[int]:
+    counts: Counter[int] = Counter()
+    for of_video in runs.values():
+        for start, stop, label in of_video:
+            counts[label] += stop - start
+    return counts
 
 
 def _write(
@@ -199,24 +173,56 @@ def _write(
     root: Path,
     listing: Listing,
     rows: list[dict[str, Any]],
-    excluded: list[dict[str, str]],
+    runs: Mapping[str, tuple[Run, ...]],
+    excluded: list[Excluded],
+    report: Mapping[str, Any],
 ) -> dict[str, Any]:
-    identity = sorted([row["path"], row["size"], row["label"], row["split"], row["sha256"]] for row in rows)
     record = {
-        "digest": sha256_text(canonical_json(identity)),
+        "digest": _digest(rows, runs),
         "name": config.name,
         "root": str(root),
         "classes": list(listing.classes),
         "splits": dict(Counter(row["split"] for row in rows)),
-        "excluded": excluded,
+        "excluded": [{"path": one.path, "reason": one.why} for one in excluded],
         "prepared_at_ms": time.time_ns() // 1_000_000,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "source.json").unlink(missing_ok=True)  # never beside a manifest that it does not describe
+    if runs:
+        last = max(label for of_video in runs.values() for _, _, label in of_video)
+        names = listing.frame_classes
+        record["frame_classes"] = [names[n] if n < len(names) else str(n) for n in range(max(last + 1, len(names)))]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    write_atomic(folder / "manifest.parquet", lambda stream: table.to_parquet(stream, index=False))
-    write_json(folder / "source.json", record)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        (folder / "source.json").unlink(missing_ok=True)  # never beside a manifest that it does not describe
+        write_atomic(folder / "manifest.parquet", lambda stream: table.to_parquet(stream, index=False))
+        if runs:
+            write_atomic(folder / FRAMES_FILE, lambda stream: runs_table(runs).to_parquet(stream, index=False))
+        write_json(folder / "report.json", report)
+        write_json(folder / "source.json", record)
     return record
+
+
+def _digest(rows: list[dict[str, Any]], runs: Mapping[str, tuple[Run, ...]]) -> str:
+    """Of a dataset's content, wherever it lies: paths, sizes, labels, splits, bytes, and labels of frames if any."""
+    identity = []
+    for row in rows:
+        of_video = [row["path"], row["size"], row["label"], row["split"], row["sha256"]]
+        if row["path"] in runs:
+            of_video.append(sha256_text(canonical_json(runs[row["path"]])))
+        identity.append(of_video)
+    return sha256_text(canonical_json(sorted(identity)))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While no other process writes there; where a file system has no locks, the last one that writes wins."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def main(arguments: list[str]) -> int:

@@ -5,17 +5,22 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from vssl.artifacts import read_json
-from vssl.config import ConfigError, to_mapping
+from tests.films import film
+from vssl.artifacts import canonical_json, read_json, sha256_file, sha256_text
+from vssl.config import ConfigError, build, to_mapping
+from vssl.data import examine
 from vssl.data import prepare as prepare_module
-from vssl.data.dataset_config import DatasetConfig
+from vssl.data.dataset_config import DatasetConfig, GeneratedConfig
 from vssl.data.decode import write_video
+from vssl.data.isolation import isolated
 from vssl.data.manifest import COLUMNS, load_source
 from vssl.data.prepare import changed, prepare
 
@@ -168,7 +173,7 @@ def test_broken_files_are_named_excluded_and_counted(damaged: Path, tmp_path: Pa
 def test_too_many_broken_files_refuse_the_dataset(damaged: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)4 of 16 files.*25%, accepted: 5%.*empty.mp4: the file is empty"):
         prepare(config_of(damaged), tmp_path / "sources", quiet)
-    assert not (tmp_path / "sources").exists()
+    assert not list((tmp_path / "sources").glob("*/source.json"))
 
 
 def test_a_listed_file_that_is_missing_counts_as_broken(videos: Path, tmp_path: Path) -> None:
@@ -197,14 +202,175 @@ def test_a_moved_folder_keeps_its_digest_and_a_changed_file_changes_it(videos: P
     assert prepare(config, sources, quiet)["digest"] != first
 
 
-def test_unchanged_files_are_not_read_again(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that are read, in the order in which they are handed out."""
+    names: list[str] = []
+
+    def counted(work: Callable[[Path], object], tasks: Iterable[Path], *workers: int, **limits: object) -> object:
+        paths = list(tasks)
+        names.extend(path.name for path in paths)
+        return isolated(work, paths, *workers, **limits)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(examine, "isolated", counted)
+    return names
+
+
+def test_unchanged_files_are_not_read_again(videos: Path, tmp_path: Path, reads: list[str]) -> None:
     config, sources = config_of(videos), tmp_path / "sources"
     before = prepare(config, sources, quiet)
-    read: list[Path] = []
-    monkeypatch.setattr(prepare_module, "in_processes", lambda work, tasks, workers: (read.extend(tasks), [])[1])
+    assert len(reads) == 12
     after = prepare(config, sources, quiet)
-    assert read == []
+    assert len(reads) == 12
     assert {**after, "prepared_at_ms": 0} == {**before, "prepared_at_ms": 0}
+    os.utime(videos / "run" / "run 1.mp4", (1, 1))
+    assert prepare(config, sources, quiet)["digest"] == before["digest"]
+    assert reads[12:] == ["run 1.mp4"]
+
+
+def test_an_earlier_versions_manifest_spares_reading(videos: Path, tmp_path: Path, reads: list[str]) -> None:
+    config, sources = config_of(videos), tmp_path / "sources"
+    prepare(config, sources, quiet)
+    manifest = sources / config.key() / "manifest.parquet"
+    pd.read_parquet(manifest).drop(columns="group").to_parquet(manifest)
+    shutil.rmtree(sources / ".probes")
+    prepare(config, sources, quiet)
+    assert len(reads) == 12
+    assert set(table_of(config, sources)["group"]) == {""}
+
+
+def test_a_refused_dataset_is_not_read_again_either(damaged: Path, tmp_path: Path, reads: list[str]) -> None:
+    with pytest.raises(ConfigError, match="4 of 16 files"):
+        prepare(config_of(damaged), tmp_path / "sources", quiet)
+    assert len(reads) == 16
+    record = prepare(config_of(damaged, max_broken_share=0.3), tmp_path / "sources", quiet)
+    assert len(reads) == 16
+    assert len(record["excluded"]) == 4
+
+
+def prepare_apart(config: DatasetConfig, sources: Path, *options: str) -> "subprocess.Popen[str]":
+    words = [sys.executable, *options, "-m", "vssl.data.prepare", json.dumps(to_mapping(config)), str(sources)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def journal_lines(sources: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in sources.glob(".probes/*/*.jsonl"))
+
+
+def test_a_killed_prepare_goes_on_where_it_stopped(tmp_path: Path, reads: list[str]) -> None:
+    root, sources = tmp_path / "videos", tmp_path / "sources"
+    for number in range(40):
+        film(root / "a" / f"{number}.mp4", frames=40, size=(64, 64))
+    process = prepare_apart(config_of(root), sources)
+    while journal_lines(sources) < 5 and process.poll() is None:
+        time.sleep(0.005)
+    process.kill()
+    process.communicate(timeout=60)  # its readers are gone too: they hold the same pipes
+    kept = journal_lines(sources)
+    assert 5 <= kept < 40, "killed in the middle"
+    assert not list(sources.glob("*/source.json"))
+    (journal,) = sources.glob(".probes/*/*.jsonl")
+    journal.write_bytes(journal.read_bytes()[:-3])  # as a kill in the middle of a line would leave it
+    record = prepare(config_of(root), sources, quiet)
+    assert len(reads) == 40 - (kept - 1)
+    assert sum(record["splits"].values()) == 40
+    assert prepare(config_of(root), tmp_path / "other", quiet)["digest"] == record["digest"]
+
+
+def test_two_at_once_on_one_root(tmp_path: Path) -> None:
+    root, sources = tmp_path / "videos", tmp_path / "sources"
+    for number in range(16):
+        film(root / "a" / f"{number}.mp4")
+    (root / "a" / "broken.mp4").write_bytes(b"nothing")
+    config = config_of(root, max_broken_share=0.2)
+    processes = [prepare_apart(config, sources) for _ in range(2)]
+    said = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    record = read_json(sources / config.key() / "source.json")
+    assert prepare(config, tmp_path / "alone", quiet)["digest"] == record["digest"]
+    table = table_of(config, sources)
+    assert len(table) == 16
+    assert table.index.is_unique
+    assert changed(config, sources) == []
+
+
+def test_more_leaks_than_a_message_holds_are_all_in_a_file(tmp_path: Path) -> None:
+    root = tmp_path / "videos"
+    for number in range(12):
+        first = film(root / "train" / "a" / f"{number:02}.mp4", frames=5)
+        (root / "test" / "a").mkdir(parents=True, exist_ok=True)
+        shutil.copy(first, root / "test" / "a" / f"again {number:02}.mp4")
+    with pytest.raises(ConfigError, match=r"(?s)share 12 contents.*and 2 more, all in .*known_leaks") as raised:
+        prepare(config_of(root), tmp_path / "sources", quiet)
+    (path,) = (tmp_path / "sources" / ".probes").glob("*.txt")
+    assert str(path) in str(raised.value)
+    assert len(path.read_text().splitlines()) == 12
+    known = tuple(f"test/a/again {number:02}.mp4" for number in range(12))
+    assert prepare(config_of(root, known_leaks=known), tmp_path / "sources", quiet)["splits"] == {
+        "train": 12,
+        "test": 12,
+    }
+
+
+def test_recordings_by_a_pattern_stay_together(tmp_path: Path) -> None:
+    root = tmp_path / "videos"
+    for label in ("walk", "run"):
+        for recording in range(8):
+            for clip in range(2):
+                film(root / label / f"rec{recording}_{clip}.mp4", frames=5)
+    config = config_of(root, group=r"rec\d+(?=_)", test_share=0.4)
+    prepare(config, tmp_path / "sources", quiet)
+    table = table_of(config, tmp_path / "sources")
+    assert set(table["group"]) == {f"rec{n}" for n in range(8)}
+    assert (table.groupby("group")["split"].nunique() == 1).all(), "also across classes"
+    assert set(table["split"]) == {"train", "test"}
+    with pytest.raises(ConfigError, match=r"group is '\(', which is no regular expression"):
+        build(DatasetConfig, {"name": "d", "path": "/x", "group": "("})
+
+
+def test_the_digest_is_that_of_the_sorted_rows(videos: Path, tmp_path: Path) -> None:
+    """A failure here means that an upgrade would retrain every network of every user."""
+    config = config_of(videos, group=r"^\w+")
+    record = prepare(config_of(videos), tmp_path / "sources", quiet)
+    rows = [
+        [row.path, row.size, row.label, row.split, sha256_file(videos / row.path)]
+        for row in table_of(config_of(videos), tmp_path / "sources").itertuples()
+    ]
+    assert record["digest"] == sha256_text(canonical_json(sorted(rows)))
+    assert config.key() != config_of(videos).key()
+
+
+def test_keys_of_sources_never_change() -> None:
+    """A new field of DatasetConfig must not move the folders of datasets that do not use it."""
+    assert DatasetConfig(name="d", path="/x").key() == "d-1f16fb214dff"
+    assert DatasetConfig(name="g", generated=GeneratedConfig()).key() == "g-ccb68f9a111c"
+
+
+def test_odd_files_and_folders(tmp_path: Path) -> None:
+    root = tmp_path / "videos"
+    film(root / "a" / "good.mp4")
+    film(root / "b" / "deep" / "er" / "good.MP4".lower())
+    film(root / "b" / ".hidden" / "x.mp4")
+    film(root / "b" / ".x.mp4")
+    (root / "a" / "folder.mp4").mkdir()
+    os.mkfifo(root / "a" / "pipe.mp4")
+    (root / "a" / "nowhere.mp4").symlink_to("gone.mp4")
+    (root / "a" / "loop.mp4").symlink_to("loop.mp4")
+    (root / "a" / "link.mp4").symlink_to(root / "a" / "good.mp4")
+    film(root / "a" / "latin.mp4").rename(root / "a" / "caf\udce9.mp4")
+    config = config_of(root, max_broken_share=0.9, test_share=0.0)
+    record = prepare(config, tmp_path / "sources", quiet)
+    reasons = {Path(one["path"]).name: one["reason"] for one in record["excluded"]}
+    assert reasons["pipe.mp4"] == "no regular file"
+    assert reasons["nowhere.mp4"] == "missing"
+    assert "Too many levels of symbolic links" in reasons["loop.mp4"]
+    assert reasons["caf\\udce9.mp4"].startswith("its name is no UTF-8 text")
+    assert len(reasons) == 4
+    table = table_of(config, tmp_path / "sources")
+    assert sorted(table["path"]) == ["a/good.mp4", "a/link.mp4", "b/deep/er/good.mp4"]
+    report = read_json(tmp_path / "sources" / config.key() / "report.json")
+    assert report["duplicates"] == [["a/good.mp4", "a/link.mp4"]]
+    assert report["excluded"] == {"unreadable": 3, "missing": 1}
 
 
 def test_changes_since_prepare_are_listed(videos: Path, tmp_path: Path) -> None:

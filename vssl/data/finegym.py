@@ -1,0 +1,100 @@
+"""FineGym as published: events cut from YouTube videos, and elements within them that label their frames.
+
+`finegym_annotation_info_v*.json` gives the times of events in videos and of elements in events (seconds);
+`gym<99|288>_{train_element_v*,val_element}.txt` have lines `<event id>_A_<start>_<end> <class>`. Videos are the events:
+`<event id>.mp4`, as CARL cuts them. An event is in the split whose list names one of its elements.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vssl.config import ConfigError
+from vssl.data.dataset_config import DatasetConfig
+from vssl.data.folders import homes
+from vssl.data.frame_labels import element_labels
+from vssl.data.list_lines import text_lines
+from vssl.data.listing import Entry, Listing
+from vssl.data.places import Folders, find_rule
+
+_ELEMENT = re.compile(r"(?P<video>.{11})_(?P<event>E_\d+_\d+)_(?P<element>A_\d+_\d+)\s+(?P<label>\d+)")
+_CATEGORY = re.compile(r"Clabel:\s*(?P<label>\d+);.*?;\s*Glabel:\s*\d+;\s*(?P<name>.*\S)\s*")
+
+Segments = NDArray[np.float64]  # (K, 3) start and end in the event (seconds), class
+
+
+def from_annotations(config: DatasetConfig, root: Path) -> Listing:
+    """
+    Raises:
+        ConfigError: no annotations or lists, or a line that names an event or element that the annotations lack.
+    """
+    found = sorted(root.glob("finegym_annotation_info*.json"))
+    if not found or not config.lists:
+        raise ConfigError(
+            f"dataset {config.name}: layout finegym needs finegym_annotation_info_v1.0.json in {root} and "
+            "data.dataset.lists={train: gym99_train_element_v1.0.txt, val: gym99_val_element.txt}; for CARL's pickles "
+            "take layout=lists"
+        )
+    try:
+        annotations = json.loads(found[-1].read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ConfigError(f"{found[-1]} is no JSON text ({error})") from None
+    entries: dict[str, Entry] = {}
+    for split, name in config.lists.items():
+        if not (root / name).is_file():
+            raise ConfigError(f"dataset {config.name}: no list file {root / name}")
+        for event, (where, elements) in _elements(root / name).items():
+            if event in entries:
+                raise ConfigError(f"{where}: {event} has elements in {split} and in {entries[event].split}")
+            number, segments = _segments(annotations, event, elements, where)
+            frames = partial(element_labels, segments)
+            entries[event] = Entry(f"{event}.mp4", number, split, where, event[:11], frames)
+    place = find_rule([entry.path for entry in entries.values()], homes(root), Folders(root))
+    placed = tuple(replace(entry, path=place(entry.path)) for entry in entries.values())
+    kinds = tuple(str(number) for number in range(max((e.label for e in placed), default=-1) + 1))
+    return Listing("finegym", kinds, placed, frame_classes=_categories(root, tuple(config.lists.values())))
+
+
+def _elements(path: Path) -> Mapping[str, tuple[str, dict[str, int]]]:
+    """Event id -> (line of its first element, element id -> class)."""
+    events: dict[str, tuple[str, dict[str, int]]] = {}
+    for number, line in enumerate(text_lines(path), start=1):
+        if not line.strip():
+            continue
+        match = _ELEMENT.fullmatch(line.strip())
+        if match is None:
+            raise ConfigError(f"{path.name}:{number}: {line.strip()!r}; expected `<video>_E_.._.._A_.._.. <class>`")
+        event = f"{match['video']}_{match['event']}"
+        events.setdefault(event, (f"{path.name}:{number}", {}))[1][match["element"]] = int(match["label"])
+    return events
+
+
+def _segments(annotations: Any, event: str, elements: Mapping[str, int], where: str) -> tuple[int, Segments]:
+    """(number of the kind of event, labelled segments in the order of the annotations)."""
+    try:
+        annotated = annotations[event[:11]][event[12:]]
+        known, number = annotated["segments"] or {}, int(annotated["event"])
+        rows = [(*map(float, known[one]["timestamps"][-1]), elements[one]) for one in known if one in elements]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise ConfigError(f"{where}: {event} is not annotated, or not wholly ({error!r})") from None
+    if len(rows) < len(elements):
+        raise ConfigError(f"{where}: the annotations of {event} lack {', '.join(sorted(set(elements) - set(known)))}")
+    return number, np.array(rows, dtype=np.float64).reshape(-1, 3)
+
+
+def _categories(root: Path, lists: Sequence[str]) -> tuple[str, ...]:
+    """Names of the elements' classes from gym99_categories.txt or its like, if it is there."""
+    for name in lists:
+        path = root / f"{name.partition('_')[0]}_categories.txt"
+        if path.is_file():
+            found = [_CATEGORY.fullmatch(line.strip()) for line in text_lines(path)]
+            names = {int(match["label"]): match["name"] for match in found if match}
+            return tuple(names.get(number, str(number)) for number in range(max(names, default=-1) + 1))
+    return ()
