@@ -11,6 +11,7 @@ from launch.claims import attempt_of, last_sign_s, now_ms
 from launch.exit_codes import TRY_AGAIN
 from launch.findings import LOST, slurm_said
 from vssl.artifacts import StageFolder, create_json, read_json
+from vssl.config import ConfigError
 
 if TYPE_CHECKING:
     from launch.scheduler import Scheduler
@@ -107,6 +108,9 @@ def _read(path: Path, start: int) -> tuple[str, int]:
 def _accounted(batch: BatchFolder, allocation: Allocation, restart: int, scheduler: "Scheduler") -> Cause | None:
     """What Slurm's accounting says of an earlier start of this job, where there is accounting."""
     since_s = read_json(batch.elements)["slurm"]["created_at_ms"] / 1000
-    rows = scheduler.accounting([allocation.job.partition("_")[0]], since_s - 60)
+    try:
+        rows = scheduler.accounting([allocation.job.partition("_")[0]], since_s - 60)
+    except ConfigError:  # a node without the command
+        return None
     starts = [row for row in rows if row["JobID"] == allocation.job]
     return _ACCOUNTED.get(starts[restart]["State"].partition(" ")[0]) if restart < len(starts) - 1 else None

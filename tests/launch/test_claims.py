@@ -107,3 +107,45 @@ def test_whoever_links_the_number_first_wins(folder, monkeypatch):
     with pytest.raises(ElsewhereError):
         claim(folder, "slow", {})
     assert newest(folder)["nonce"] == "fast"
+
+
+def facts(restart, job="12_1", batch="b"):
+    return {"batch": batch, "slurm": {"job": job, "restart": restart}}
+
+
+def test_a_later_start_of_a_slurm_job_supersedes_at_once(folder):
+    """No staleness to wait for: Slurm starts a job again only when it counts the last start as over."""
+    zombie = claim(folder, "12_1.0", facts(0))
+    later = claim(folder, "12_1.1", facts(1))
+    assert (later.token, later.owns(), zombie.owns()) == (2, True, False)
+
+
+def test_an_earlier_start_that_wakes_up_again_claims_nothing(folder):
+    claim(folder, "12_1.1", facts(1)).finish("saved", 75)
+    with pytest.raises(ElsewhereError, match="a later start of this job"):
+        claim(folder, "12_1.0", facts(0))
+
+
+def test_the_same_start_does_not_claim_twice(folder):
+    claim(folder, "12_1.1", facts(1))
+    with pytest.raises(ElsewhereError, match="is running elsewhere"):
+        claim(folder, "12_1.1", facts(1))
+
+
+@pytest.mark.parametrize("other", [facts(0, job="13_1"), facts(0, batch="another"), {}])
+def test_another_job_waits_as_ever(folder, other):
+    """Slurm gives ids again after its state was lost, batches are random."""
+    claim(folder, "first", other)
+    with pytest.raises(ElsewhereError, match="is running elsewhere"):
+        claim(folder, "12_1.5", facts(5))
+
+
+def test_an_attempt_is_closed_once(folder):
+    mine = claim(folder, "12_1.0", facts(0))
+    claims.close(folder, claims.attempt_of(folder, "12_1.0"), 75, "rank 1 on n2: Killed")
+    assert {"outcome": "failed", "exit_code": 75, "error": "rank 1 on n2: Killed"}.items() <= read_json(
+        mine.path
+    ).items()
+    claims.close(folder, claims.attempt_of(folder, "12_1.0"), 1, "again")
+    assert read_json(mine.path)["exit_code"] == 75
+    assert claims.attempt_of(folder, "12_1.7") is None

@@ -31,9 +31,9 @@ def run(config: ProbeConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     meeting = os.environ.get("VSSL_RENDEZVOUS")
     writes = rank == 0
     saved = run.folder.checkpoints / "state.json"
-    state = read_json(saved) or {"step": 0, "value": _begin(config, inputs), "journal": 0}
+    state = read_json(saved) or {"step": 0, "value": _begin(config, inputs), "journal_offset": 0}
     if writes:
-        run.journal.truncate(state["journal"])
+        run.journal.truncate(state["journal_offset"])
     for step in range(state["step"], config.steps):
         stop = run.should_stop()
         if ranks > 1 and meeting:
@@ -43,12 +43,12 @@ def run(config: ProbeConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         if rank == config.rank:
             _misfortune(config, run, step)
         time.sleep(config.step_s)
-        state = {"step": step + 1, "value": sha256_text(f"{state['value']}/{step}"), "journal": 0}
+        state = {"step": step + 1, "value": sha256_text(f"{state['value']}/{step}"), "journal_offset": 0}
         if writes:
             run.log(step, {"value": _fraction(state["value"])})
             run.check_ownership()
             time.sleep(config.save_s)
-            write_json(saved, {**state, "journal": run.journal.sync()})
+            write_json(saved, {**state, "journal_offset": run.journal.sync()})
         run.beat(step + 1, config.steps)
     if writes:
         run.check_ownership()
@@ -70,11 +70,18 @@ def _any_true(meeting: Path, rank: int, ranks: int, step: int, flag: bool) -> bo
     for other in range(ranks):
         path = meeting.with_suffix(f".{other}.json")
         while (vote := read_json(path)) is None or (vote["step"] < step and not vote["flag"]):
-            if vote is not None and vote["host"] == me["host"] and not Path(f"/proc/{vote['pid']}").exists():
+            if vote is not None and vote["host"] == me["host"] and _is_gone(vote["pid"]):
                 raise LostRankError(f"rank {other} on {vote['host']} is gone")
             time.sleep(0.01)
         flags.append(vote["step"] <= step and vote["flag"])
     return any(flags)
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"  # ended, if not yet reaped
+    except OSError:
+        return True
 
 
 def _misfortune(config: ProbeConfig, run: Run, step: int) -> None:
