@@ -8,7 +8,7 @@ from launch.claims import Claim, attempts, now_ms
 from launch.elements import Element
 from launch.exit_codes import DONE
 from launch.guard import listing_path
-from launch.provenance import code_digest, versions
+from launch.provenance import changed_versions, code_digest, versions
 from launch.store import generation
 from vssl.artifacts import (
     FILE_TYPES,
@@ -77,6 +77,7 @@ def complete(
         "wall_s": round(wall_s + sum(map(_seconds, history)), 3),
         "code": code_digest(),
         "earlier_code": sorted({attempt["code"] for attempt in history} - {code_digest()}),
+        "earlier_versions": sorted({changed_versions(attempt["versions"], versions()) for attempt in history} - {""}),
         "versions": versions(),
     }
     run.check_ownership()

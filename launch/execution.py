@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from launch.causes import Policy
-from launch.claims import Claim, ElsewhereError, check_free, claim, newest
+from launch.claims import Claim, ElsewhereError, attempts, check_free, claim, newest
 from launch.completion import complete
 from launch.elements import Element
 from launch.environment import write_environment
@@ -25,7 +25,7 @@ from launch.exit_records import Ending, ExitRecords
 from launch.failures import ending_of, is_known
 from launch.guard import RefusedError, resolve_inputs
 from launch.heartbeat import beating
-from launch.provenance import code_digest, versions
+from launch.provenance import changed_versions, code_digest, versions
 from launch.push import pushing_stage
 from launch.ranks import Launch
 from launch.redaction import redact
@@ -191,7 +191,14 @@ class Execution:
             write_json(folder.inputs, {"inputs": _inputs_record(element, inputs)})
             folder.beat.touch()
             write_environment(folder, mine.token)
+        self._warn_of_other_packages(mine)
         return mine
+
+    def _warn_of_other_packages(self, mine: Claim) -> None:
+        """A resume is bit-equal under equal packages; nobody looks for an upgrade when a curve has a step."""
+        before = [attempt for attempt in attempts(mine.folder) if attempt["token"] < mine.token]
+        if before and (changed := changed_versions(before[-1]["versions"], versions())):
+            print(f"WARNING: {self.element.name} goes on under other packages than before: {changed}", flush=True)
 
     def _execute(self, config: Any, inputs: Inputs, run: Run, mine: Claim) -> Ending:
         started = time.monotonic()

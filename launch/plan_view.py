@@ -1,5 +1,6 @@
 """`action=plan`: the graph as a tree, what it asks for, and its longest chain."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -164,9 +165,9 @@ def _state(stages: Sequence[PlannedStage], selection: Selection, done: Mapping[s
     over = [done[stage.name] for stage in stages if stage.name in done and stage.name not in selection.force]
     if not over:
         return ""
-    marks = [mark for found in over if (mark := code_mark(found.record))]
+    marks = Counter(mark for found in over if (mark := code_mark(found.record)))
     said = "done" if len(over) == len(stages) else f"{len(over)} done"
-    return f"{said}, {marks[0] if len(marks) == len(stages) == 1 else f'{len(marks)} by other code'}" if marks else said
+    return ", ".join([said, *(mark if len(stages) == 1 else f"{number} {mark}" for mark, number in marks.items())])
 
 
 def _reads(plan: Plan, stage: PlannedStage) -> Iterator[str]:

@@ -111,7 +111,10 @@ def code_mark(record: Mapping[str, Any]) -> str:
     """What there is to say of a result that this code did not make, or not alone; nothing where it did."""
     if record["code"] != code_digest():
         return "made by other code"
-    return "resumed under other code" if record["earlier_code"] else ""
+    if record["earlier_code"]:
+        return "resumed under other code"
+    changed = record.get("earlier_versions")  # older records do not say
+    return f"resumed under other packages ({'; '.join(changed)})" if changed else ""
 
 
 def _open_status(

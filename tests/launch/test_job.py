@@ -14,6 +14,8 @@ from launch.elements import create_batch, element
 from launch.execution import traceback_path
 from launch.guard import RefusedError
 from launch.job import Launch
+from launch.provenance import versions
+from launch.status import code_mark
 from vssl.artifacts import create_json, read_json, sha256_text, write_json
 from vssl.config import ConfigError
 from vssl.run import read_journal
@@ -84,6 +86,20 @@ def test_a_failure_is_recorded_with_its_traceback_and_a_rerun_resumes(store, cha
     assert run_stage(chain, "first") == 0
     assert [row["step"] for row in read_journal(folder.journal)] == [0, 1, 2], "no step is reported twice"
     assert read_json(folder.done)["attempts"] == 2
+
+
+def test_a_resume_under_other_packages_is_told_and_recorded(chain, run_stage, store, monkeypatch, capsys):
+    assert run_stage(chain, "first", fail_at=1) == 1
+    assert "other packages" not in capsys.readouterr().out
+    upgraded = {**versions(), "torch": "99.0"}
+    for module in ("launch.execution", "launch.completion"):
+        monkeypatch.setattr(f"{module}.versions", lambda: upgraded)
+    assert run_stage(chain, "first") == 0
+    change = f"torch {versions()['torch']} -> 99.0"
+    assert f"goes on under other packages than before: {change}" in capsys.readouterr().out
+    record = read_json(store.stage(chain["first"].folder).done)
+    assert record["earlier_versions"] == [change]
+    assert code_mark(record) == f"resumed under other packages ({change})"
 
 
 def test_a_missing_parent_is_refused(chain, run_stage, store):

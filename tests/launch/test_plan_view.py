@@ -99,7 +99,7 @@ def test_results_of_other_code_are_marked() -> None:
     old = finished("single-rgb", "linear-rgb.0", code="another")
     text = shown(done=old | finished("linear-rgb.1"))
     assert row(text, "single-rgb").rstrip().endswith("done, made by other code")
-    assert row(text, "linear-rgb").rstrip().endswith("done, 1 by other code")
+    assert row(text, "linear-rgb").rstrip().endswith("done, 1 made by other code")
 
 
 def test_with_everything_done_nothing_is_asked_for() -> None:
