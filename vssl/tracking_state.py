@@ -249,15 +249,16 @@ def _status(attempt: Mapping[str, Any], folder: StageFolder, verdict: Mapping[st
     word = str(verdict.get("cause", "")).replace("_", " ")
     said = str(attempt.get("error") or verdict.get("error") or "")
     match attempt.get("outcome"):
-        case "failed":
-            return "failed", said or word or "failed"
         case "done":  # its completion record is about to become visible
             return "running", ""
         case "saved":
             return "stopped", f"stopped and saved ({word})" if word else "stopped and saved"
+        case _ if verdict.get("decision") == "requeue":
+            return "stopped", f"{word}; requeued"
+        case "failed":
+            return "failed", said or word or "failed"
         case None if verdict:
-            cause = ": ".join(filter(None, (word, said)))
-            return ("stopped", f"{cause}; requeued") if verdict["decision"] == "requeue" else ("failed", cause)
+            return "failed", ": ".join(filter(None, (word, said)))
         case None if _is_lost(attempt, folder):
             return "stopped", "lost: the process ended without a record"
         case _:

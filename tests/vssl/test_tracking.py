@@ -275,6 +275,12 @@ def test_a_killed_process_does_not_run_for_ever(root: Path) -> None:
         (None, {"cause": "node_failure", "error": "", "decision": "requeue"}, "stopped", "node failure; requeued"),
         ("saved", {"cause": "preempted", "decision": "requeue"}, "stopped", "stopped and saved (preempted)"),
         ("failed", {"cause": "exception", "decision": "end"}, "failed", "it broke"),
+        (
+            "failed",
+            {"cause": "node_failure", "error": "n2", "decision": "requeue"},
+            "stopped",
+            "node failure; requeued",
+        ),
     ],
 )
 def test_what_a_process_could_not_record_its_batch_script_did(
