@@ -115,9 +115,8 @@ class Reasons:
             case "queued":
                 return self._queued(one)
             case "saved":
-                return Predicate(
-                    ("", ""), f"was {one.reason}" if "cancelled" in one.reason else one.reason, todo=_AGAIN
-                )
+                verb = ("was ", "were ") if one.reason.startswith("cancelled ") else ("", "")
+                return Predicate(verb, one.reason, todo=_AGAIN)
             case "failed":
                 template = self._plan[one.name].template
                 todo = _TODO.get(one.cause, _TODO["exception"]).format(template=template)
@@ -158,7 +157,9 @@ class Reasons:
     def _cancelled(self, one: StageStatus) -> Predicate:
         verb = ("was cancelled", "were cancelled")
         if not one.blocked_by:
-            return Predicate(verb, f": {one.reason}{self._end(one)}", todo=_AGAIN)
+            by, cancelled, how = one.reason.partition("cancelled ")
+            said = f" {how}" if cancelled and not by else f": {one.reason}"
+            return Predicate(verb, f"{said}{self._end(one)}", todo=_AGAIN)
         culprits = [self.by_name[name] for name in one.blocked_by]
         failed = [culprit.name for culprit in culprits if culprit.state == "failed"]
         taken = [culprit.name for culprit in culprits if culprit.state != "failed"]

@@ -160,7 +160,7 @@ def test_what_a_person_cancelled_is_no_riddle(plan, store, explain):
     batch = send(store, plan, ["first"])
     write_json(batch / "cancelled.json", {"0": 1})
     queue = Queue()
-    assert explain(queue, "first") == ["first was cancelled: cancelled by `vssl cancel`; run the same line again"]
+    assert explain(queue, "first") == ["first was cancelled by `vssl cancel`; run the same line again"]
     assert queue.asked_for_books == 0
 
 
