@@ -1,19 +1,26 @@
 """Jobs push their own stages to a real MLflow server: once each, beside the training, and whatever happens to it."""
 
 import json
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import launch.push
+from launch.plan import Plan, PlannedStage, plan_mapping
 from launch.push import push_once, pushes_itself, pushing_stage
+from launch.settle import Settlement
+from launch.store import Store
+from tests.launch.slurm_batches import ScriptedSlurm, allocation, job_environment, make_batch
 from tests.tracked import START_MS, Pipeline, free_port, mlflow_server
+from vssl.artifacts import write_json
+from vssl.run import read_journal
 from vssl.tracking import StageSync, needs_sync, sync
 
 
@@ -257,3 +264,57 @@ def test_who_comes_after_a_killed_job_pushes_once(server: str, root: Path, job: 
     single = runs_of(server, pipeline)["single"]
     assert (single.info.status, single.data.tags["vssl.cause"]) == ("FAILED", "out of memory")
     assert single.data.tags["vssl.slurm_job_id"] == "12_0"
+
+
+def test_five_restarts_of_four_ranks_are_one_run(
+    server: str, store: Store, stage: Callable[..., PlannedStage], run_stage: Callable[..., int]
+) -> None:
+    """F17: requeued five times, stopped by a signal to all ranks, and every step arrives once."""
+    first = stage("first", seed=1)
+    second = stage("second", [first], seed=2, steps=40, resources={"tasks_per_node": 4})
+    plan = Plan(sweep="restarted", scale="smoke", stages=(first, second), datasets={})
+    assert run_stage(plan, "first") == 0
+    pipeline = store.pipelines / "pipeline"
+    pipeline.mkdir(parents=True)
+    write_json(pipeline / "plan.json", plan_mapping(plan))
+    batch = make_batch(store, plan.stages, ranks=4)
+    note = pipeline / "tracking" / f"{second.folder}.json"
+    for restart in range(6):
+        record = json.loads((batch / "elements.json").read_text())
+        record["elements"]["2"]["config"]["step_s"] = 0.5 if restart < 5 else 0.0  # it changes no result
+        write_json(batch / "elements.json", record)
+        ranks = [_rank(batch, rank, restart, server) for rank in range(4)]
+        if restart < 5:
+            until(_grows(store.stage(second.folder).journal, note))
+            for rank in ranks:
+                rank.send_signal(signal.SIGTERM)
+        assert {rank.wait(120) for rank in ranks} == {75 if restart < 5 else 0}
+        slurm = ScriptedSlurm({"Restarts": str(restart)})
+        settled = Settlement(batch, 2, 75 if restart < 5 else 0, allocation(2, restart), slurm)  # type: ignore[arg-type]
+        assert settled.end() == (75 if restart < 5 else 0)
+        assert len(slurm.requeued) == (restart < 5)
+    experiment = client(server).get_experiment_by_name("restarted")
+    runs = {run.info.run_name: run for run in client(server).search_runs([experiment.experiment_id])}
+    assert len(client(server).search_runs([experiment.experiment_id])) == len(runs) == 2
+    run, parent = runs["second"], runs["pipeline"]
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert (run.data.tags["vssl.parents"], run.data.tags["vssl.attempts"]) == ("first", "6")
+    assert (run.data.tags["vssl.slurm_job_id"], run.data.tags["vssl.cause"]) == ("12_2", "")
+    journal = [(row["step"], row["values"]["value"]) for row in read_journal(store.stage(second.folder).journal)]
+    assert [step for step, _ in journal] == list(range(40))
+    assert [row for row in history(server, run, "value") if row[0] < 39] == journal[:-1]
+    assert len(history(server, run, "value")) == 40
+    assert parent.info.status == "FINISHED", "the last stage closes the pipeline"
+
+
+def _rank(batch: Path, rank: int, restart: int, uri: str) -> "subprocess.Popen[bytes]":
+    environment = job_environment(rank, 4, index=2, restart=restart) | {"MLFLOW_TRACKING_URI": uri}
+    words = [sys.executable, "-P", "-m", "launch.job", str(batch)]
+    return subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _grows(journal: Path, note: Path) -> Callable[[], bool]:
+    """Whether a step was made since now, of a stage that has its run."""
+    before = len(read_journal(journal))
+    return lambda: note.exists() and len(read_journal(journal)) > before
