@@ -56,7 +56,7 @@ ONLY_IMPORTER: dict[str, list[str]] = {
     "omegaconf": ["launch.compose"],
     "submitit": ["launch.executors.slurm"],
     "mlflow": ["vssl.tracking", "vssl.tracking_runs"],
-    "av": ["vssl.data.decode"],
+    "av": ["vssl.data.decode", "vssl.data.encode"],
 }
 NEVER_IN_LIBRARY = ("launch", "hydra", "omegaconf", "submitit")
 HEAVY = ("torch", "torchvision", "mlflow", "pandas", "pyarrow", "av", "cv2", "sklearn", "scipy", "matplotlib")

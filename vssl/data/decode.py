@@ -1,4 +1,4 @@
-"""Video files to frames and back: the only importer of av.
+"""Video files to frames. Only this and `vssl.data.encode` import av.
 
 Frame k of a file is frame k of a full decode from the start, whatever the codec, B-frames, uneven or shifted time
 stamps. Reading a few frames seeks to the key frame before them, decodes what they depend on and nothing else; where a
@@ -13,18 +13,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from numpy.typing import NDArray
 
 from vssl.data.crops import scaled_size
-from vssl.data.frame_table import WORTH_SEEKING, FrameTable, frame_table
-
-Frames = NDArray[np.uint8]  # (T, H, W, 3) RGB
+from vssl.data.encode import Frames as Frames
+from vssl.data.encode import write_video as write_video
+from vssl.data.frame_table import WORTH_SEEKING, FrameTable, table_of_index, table_of_packets
 
 _TABLES_KEPT = 4096  # frame tables a process remembers, about 20 bytes a frame
 _SAY_WHAT_IS_DISPOSABLE = ("h264", "mpeg4")  # codecs whose frames that no other needs are safely told apart
@@ -114,7 +114,8 @@ def inspect(path: Path) -> VideoInfo:
         BrokenVideo: it is no video, is damaged, or ends before its own header says.
     """
     with _opened(path, for_seeking=True) as (container, stream):
-        table = _table_of(path, container, stream)
+        indexed = _indexed(container, stream)
+        table = table_of_packets(container.demux(stream))
     probes = set(_probes(table))
     stamps: list[int | None] = []
     sizes: set[tuple[int, int]] = set()
@@ -139,55 +140,9 @@ def inspect(path: Path) -> VideoInfo:
     if tagged and start_s + duration_s < 0.95 * _seconds(tagged) - 3 / (fps or 25.0):
         raise BrokenVideo(path, f"truncated: it ends at {start_s + duration_s:.2f} of {_seconds(tagged):.2f} s")
     height, width = sizes.pop()
-    seekable = table.exact and stamps == table.stamps.tolist() and _seeks_right(path, probed)
+    named = all(stamps == one.stamps.tolist() for one in (table, indexed or table))
+    seekable = table.exact and named and _seeks_right(path, probed)
     return VideoInfo(frames=len(stamps), fps=fps, width=width, height=height, duration_s=duration_s, seekable=seekable)
-
-
-def write_video(
-    path: Path,
-    frames: Iterable[Frames],
-    *,
-    codec: str,
-    fps: float,
-    pixel_format: str | None = None,
-    options: dict[str, str] | None = None,
-    stamps: Sequence[int] | None = None,
-    container: str | None = None,
-) -> int:
-    """Encode frames to a file. Not atomic: write aside and rename.
-
-    Args:
-        path: file to write.
-        frames: (H, W, 3) uint8 RGB frames, all of one size.
-        codec: an encoder of FFmpeg; "ffv1" in a .mkv keeps RGB without loss.
-        fps: frame rate.
-        pixel_format: what the encoder stores; default bgr0 for ffv1, yuv420p otherwise (which needs even sizes).
-        options: the encoder's own, such as {"crf": "20", "g": "12"}.
-        stamps: time stamp of each frame in units of 1/fps; default 0, 1, 2, ...
-        container: FFmpeg's name of the file format; default by the path's suffix.
-
-    Returns:
-        Number of frames written.
-    """
-    rate = Fraction(fps).limit_denominator(1001)
-    count = 0
-    # the same bytes for the same frames: without it Matroska draws a random identifier for every file
-    with av.open(str(path), "w", format=container, options={"fflags": "+bitexact"}) as output:
-        stream = cast(av.VideoStream, output.add_stream(codec, rate=rate, options=options or {}))
-        stream.pix_fmt = pixel_format or ("bgr0" if codec == "ffv1" else "yuv420p")
-        stream.codec_context.thread_count = 1  # the same bytes on every machine
-        for pixels in frames:
-            if count == 0:
-                stream.height, stream.width = pixels.shape[:2]
-                stream.codec_context.time_base = 1 / rate
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            frame.pts = count if stamps is None else stamps[count]
-            frame.time_base = 1 / rate
-            output.mux(stream.encode(frame))
-            count += 1
-        if count:
-            output.mux(stream.encode())
-    return count
 
 
 class _Converter:
@@ -244,14 +199,24 @@ def _opened(
 
 
 def _table_of(path: Path, container: Any, stream: Any) -> FrameTable:
-    """The table of an open file, read to its end where it is not remembered."""
+    """The table of an open file. Where the index does not say it all the file is read to its end, once if possible."""
+    table = _indexed(container, stream)
+    if table is not None:
+        return table
     status = path.stat()
     key = (str(path), status.st_size, status.st_mtime_ns)
-    table = _tables.pop(key, None) or frame_table(container.demux(stream))
+    table = _tables.pop(key, None) or table_of_packets(container.demux(stream))
     _tables[key] = table
     if len(_tables) > _TABLES_KEPT:
         _tables.popitem(last=False)
     return table
+
+
+def _indexed(container: Any, stream: Any) -> FrameTable | None:
+    """What an MP4's header says, which is read in any case; other formats have less in theirs."""
+    entries = getattr(stream, "index_entries", ())  # of later versions of av
+    complete = "mp4" in container.format.name and stream.start_time is not None and 0 < stream.frames == len(entries)
+    return table_of_index(entries, stream.start_time) if complete else None
 
 
 def _read_seeking(path: Path, wanted: Sequence[int], convert: _Converter) -> dict[int, Frames]:
@@ -262,21 +227,31 @@ def _read_seeking(path: Path, wanted: Sequence[int], convert: _Converter) -> dic
         if not table.exact or wanted[-1] >= len(table.stamps):
             return {}
         for run in table.runs(wanted):
-            container.seek(table.seek_stamp(run[0]), stream=stream, backward=True)
             stamps = {int(table.stamps[index]) for index in run}
-            for frame in _decoded(container, stream, stamps):
+            for frame in _decoded(_packets_from(container, stream, table, run[0]), stream.codec_context, stamps):
                 if frame.pts in stamps:
                     found[cast(int, table.index(frame.pts))] = convert(frame)
     return found
 
 
-def _decoded(container: Any, stream: Any, stamps: set[int]) -> Iterator[av.VideoFrame]:
-    """Frames from here on, as far as they are needed to show those of these time stamps; some others among them."""
-    context, unread = stream.codec_context, set(stamps)
-    can_skip = context.name in _SAY_WHAT_IS_DISPOSABLE
-    for packet in container.demux(stream):
-        if can_skip:
-            context.skip_frame = "DEFAULT" if packet.pts in stamps else "NONREF"
+def _packets_from(container: Any, stream: Any, table: FrameTable, index: int) -> Iterator[Any]:
+    """Packets from a key frame on that is shown no later than this frame."""
+    for stamp in table.seeks(index):
+        container.seek(stamp, stream=stream, backward=True)
+        packets = container.demux(stream)
+        first = next(packets)
+        lands = table.index(first.pts)
+        if stamp == table.begin or (lands is not None and lands <= index):
+            return chain([first], packets)
+    raise AssertionError("the last seek is always taken")
+
+
+def _decoded(packets: Iterable[Any], context: Any, stamps: set[int]) -> Iterator[av.VideoFrame]:
+    """Frames of these packets, as far as they are needed to show those of these time stamps; others among them."""
+    unread, skips, can_skip = set(stamps), None, context.name in _SAY_WHAT_IS_DISPOSABLE
+    for packet in packets:
+        if can_skip and skips != (skips := packet.pts not in stamps):
+            context.skip_frame = "NONREF" if skips else "DEFAULT"
         yield from packet.decode()
         unread.discard(packet.pts)
         if not unread:  # what the decoder still holds back, without feeding it any more

@@ -65,7 +65,11 @@ KINDS = {
     "ffv1-mkv": (".mkv", {"codec": "ffv1"}, None),
 }
 DRAWS = 1000 // len(KINDS)
-NOT_SOUGHT = {"h264-avi", "mpeg2-program-stream"}  # their time stamps do not name every frame
+NOT_SOUGHT = {  # decoded from the start
+    "h264-avi",  # its time stamps do not name every frame, nor do those of the next
+    "mpeg2-program-stream",
+    "h264-gradual-refresh",  # has no clean entry point
+}
 
 
 def turn_to_the_left(path: Path) -> None:
