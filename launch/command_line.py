@@ -13,10 +13,11 @@ KEYS = (
     *("sweep", "action", "scale", "executor", "cluster", "data", "root"),
     *("only", "from", "until", "force", "store", "grid", "stages"),
 )
-ACTIONS = ("submit", "plan")
-EXECUTORS = ("auto", "local", "debug")
+FLAGS = ("--follow", "--mermaid")
+ACTIONS = ("submit", "plan", "preflight")
+EXECUTORS = ("auto", "slurm", "local", "debug")
 _SETTING = "STAGE.KEY=VALUE, with `all` as STAGE for every stage"
-_STORE_KEYS = "store.read=[FOLDER,...] and store.artifact_root.KIND=FOLDER"
+_STORE_KEYS = "store.read=[FOLDER,...], store.artifact_root.KIND=FOLDER and store.visibility_s=SECONDS"
 Values = tuple[tuple[str, Any], ...]  # (dotted key, value), in the order given
 
 
@@ -35,6 +36,9 @@ class CommandLine:
     force: tuple[str, ...] = ()
     store_read: tuple[Path, ...] = ()
     artifact_root: Mapping[str, Path] = field(default_factory=dict)  # kind -> folder
+    visibility_s: float | None = None  # how long a name made on one node may be invisible on another
+    follow: bool = False  # stay until the queue has taken everything
+    mermaid: bool = False  # the graph as text for a Mermaid diagram
     grid: Values = ()  # ("linear.optim.base_lr", [0.1, 0.3])
     stages: Values = ()  # ("linear.optim.weight_decay", 1e-4)
 
@@ -46,7 +50,12 @@ def parse(arguments: Sequence[str], cwd: Path) -> CommandLine:
         ConfigError: an unknown key, a value of the wrong form, a key given twice, or no sweep.
     """
     given: dict[str, Any] = {}
-    for text in arguments:
+    flags = {text for text in arguments if text.startswith("--")}
+    for flag in sorted(flags - set(FLAGS)):
+        raise ConfigError(
+            f"no flag `{flag}`{nearest(flag, FLAGS)}; accepted: {', '.join(FLAGS)}, all else is KEY=VALUE"
+        )
+    for text in (text for text in arguments if text not in flags):
         key, value = parse_override(text)
         top = key.partition(".")[0]
         if top not in KEYS:
@@ -58,10 +67,14 @@ def parse(arguments: Sequence[str], cwd: Path) -> CommandLine:
         given[key] = value
     if not given.get("sweep"):
         raise ConfigError("no sweep; say which, as in sweep=vicc_cross")
-    store_read, artifact_root = _store(given, cwd)
+    action = _choice(given, "action", ACTIONS)
+    if "--mermaid" in flags and action != "plan":
+        raise ConfigError(f"--mermaid draws a plan; say action=plan, not action={action}")
+    if "--follow" in flags and action != "submit":
+        raise ConfigError(f"--follow stays with a submission; leave it out, or action={action}")
     return CommandLine(
         sweep=_sweep(_text(given, "sweep", ""), cwd),
-        action=_choice(given, "action", ACTIONS),
+        action=action,
         scale=_text(given, "scale", "paper"),
         executor=_choice(given, "executor", EXECUTORS),
         cluster=_text(given, "cluster", "") or None,
@@ -71,8 +84,9 @@ def parse(arguments: Sequence[str], cwd: Path) -> CommandLine:
         from_=_selectors(given, "from"),
         until=_selectors(given, "until"),
         force=_selectors(given, "force"),
-        store_read=store_read,
-        artifact_root=artifact_root,
+        **_store(given, cwd),
+        follow="--follow" in flags,
+        mermaid="--mermaid" in flags,
         grid=_under(given, "grid", f"grid.{_SETTING}"),
         stages=_under(given, "stages", f"stages.{_SETTING}"),
     )
@@ -128,14 +142,17 @@ def _selectors(given: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(_list(value))
 
 
-def _store(given: Mapping[str, Any], cwd: Path) -> tuple[tuple[Path, ...], dict[str, Path]]:
-    """Stores to read, and kind -> where its artifacts lie."""
+def _store(given: Mapping[str, Any], cwd: Path) -> dict[str, Any]:
+    """Stores to read, kind -> where its artifacts lie, and how late names may come into sight."""
     read: tuple[Path, ...] = ()
     roots: dict[str, Path] = {}
+    visibility_s: float | None = None
     for key, value in _under(given, "store", _STORE_KEYS):
         top, _, kind = key.partition(".")
         if key == "read":
             read = tuple(_folder(item, "store.read", cwd) for item in _list(value))
+        elif key == "visibility_s" and isinstance(value, int | float) and value >= 0:
+            visibility_s = float(value)
         elif top == "artifact_root" and (kind or isinstance(value, dict)):
             for name, folder in {kind: value}.items() if kind else value.items():
                 if name not in STAGES:
@@ -144,10 +161,10 @@ def _store(given: Mapping[str, Any], cwd: Path) -> tuple[tuple[Path, ...], dict[
                     )
                 roots[name] = _folder(folder, f"store.artifact_root.{name}", cwd)
         else:
-            raise ConfigError(
-                f"`store.{key}` is {value!r}{nearest(top, ('read', 'artifact_root'))}; accepted: {_STORE_KEYS}"
-            )
-    return read, roots
+            known = ("read", "artifact_root", "visibility_s")
+            near = "" if top in known else nearest(top, known)
+            raise ConfigError(f"`store.{key}` is {value!r}{near}; accepted: {_STORE_KEYS}")
+    return {"store_read": read, "artifact_root": roots, "visibility_s": visibility_s}
 
 
 def _under(given: Mapping[str, Any], top: str, form: str) -> Values:

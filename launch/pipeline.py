@@ -4,10 +4,12 @@ Works from any folder and without an install: the repository goes first on the p
 """
 
 import os
+import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -20,9 +22,10 @@ from launch.compose import Composer
 from launch.exit_codes import BAD_INPUT, DONE, TRY_AGAIN
 from launch.plan import Plan
 from launch.planner import make_plan
+from launch.profiles import Profile, read_profile
 from launch.selection import Selection, select
 from launch.splits import check_splits
-from launch.store import Store, default_root
+from launch.store import DEFAULT_VISIBILITY_S, Store, default_root
 from vssl.config import ConfigError
 
 
@@ -48,48 +51,37 @@ def _here() -> Path:
 
 
 def _run(line: CommandLine) -> int:
-    # Names written on this machine are seen on this machine: nothing to wait for.
-    root = line.root or default_root()
-    store = Store(root, read=line.store_read, artifact_root=line.artifact_root, visibility_s=0.0)
+    executor = _executor(line) if line.action == "submit" else line.executor
+    on_slurm = executor == "slurm" or line.cluster is not None
+    profile = read_profile(line.cluster, _CHECKOUT) if on_slurm else None
+    if line.action == "submit" and executor != "slurm":
+        _say_ignored(line, executor)
+    store = _store(line, None if executor in ("local", "debug") else profile)
     store.check()
     composer = Composer(_CHECKOUT / "configs")
-    plan = make_plan(line, store.source_digest, checkout=_CHECKOUT, composer=composer)
-    selection = _select(line, plan)
-    check_splits(plan, selection.run, store)
-    if line.action == "plan":
-        from rich.console import Console
 
-        from launch.plan_view import print_plan
-
-        done = store.reusable_stages(plan) if store.root.is_dir() or store.read else {}
-        print_plan(plan, selection, done, Console(width=None if sys.stdout.isatty() else 200))
-        return DONE
-    executor = _executor(line.executor)
-    if line.cluster is not None:
-        print(f"cluster={line.cluster} is ignored: executor={executor} runs on this machine", file=sys.stderr)
-    if _prepare(plan, store):
-        plan = make_plan(line, store.source_digest, checkout=_CHECKOUT, composer=composer)
-        selection = _select(line, plan)  # equal content may have joined lanes, and so renamed them
+    def plan_and_select() -> tuple[Plan, Selection]:
+        overrides = profile.resources if profile is not None else {}
+        plan = make_plan(line, store.source_digest, checkout=_CHECKOUT, composer=composer, overrides=overrides)
+        selection = select(plan, only=line.only, from_=line.from_, until=line.until, force=line.force)
         check_splits(plan, selection.run, store)
-    return _execute(executor, plan, selection, store)
+        return plan, selection
 
-
-def _prepare(plan: Plan, store: Store) -> bool:
-    """Bring the datasets up to date; whether ids have changed by it."""
-    from launch.sources import prepare_sources
-
-    for key, dataset in plan.datasets.items():
-        if dataset["path"] is None and dataset["generated"] is None and store.source_digest(key) is None:
-            raise ConfigError(
-                f"dataset {dataset['name']} has no path on this machine; give one, as in "
-                "stages.all.data.dataset.path=/data/videos, or take data=/FOLDER, or scale=demo, which makes its own "
-                "videos"
-            )
-    return bool(prepare_sources(plan.datasets, store))
-
-
-def _execute(executor: str, plan: Plan, selection: Selection, store: Store) -> int:
+    plan, selection = plan_and_select()
+    if line.action == "plan":
+        return _show(plan, selection, store, mermaid=line.mermaid)
+    if _prepare(plan, store, on_slurm=executor == "slurm"):
+        plan, selection = plan_and_select()  # equal content may have joined lanes, and so renamed them
     chosen = [stage.name for stage in plan if stage.name in selection.run]
+    if line.action == "preflight":
+        from launch.preflight import preflight
+
+        return preflight(plan, selection, store)
+    if executor == "slurm":
+        from launch.executors import slurm
+
+        assert profile is not None
+        return slurm.execute(plan, chosen, store, profile=profile, force=selection.force, follow=line.follow)
     if executor == "debug":
         from launch.executors import debug
 
@@ -99,30 +91,78 @@ def _execute(executor: str, plan: Plan, selection: Selection, store: Store) -> i
     return local.execute(plan, chosen, store, force=selection.force)
 
 
-def _select(line: CommandLine, plan: Plan) -> Selection:
-    return select(plan, only=line.only, from_=line.from_, until=line.until, force=line.force)
+def _store(line: CommandLine, profile: Profile | None) -> Store:
+    """The store of a line; without a profile of other nodes, names written on this machine are seen at once."""
+    visibility_s = line.visibility_s
+    if visibility_s is None and profile is not None:
+        visibility_s = DEFAULT_VISIBILITY_S if profile.visibility_s is None else profile.visibility_s
+    return Store(
+        line.root or default_root(),
+        read=line.store_read,
+        artifact_root=line.artifact_root,
+        visibility_s=visibility_s or 0.0,
+    )
 
 
-def _executor(asked: str) -> str:
+def _show(plan: Plan, selection: Selection, store: Store, *, mermaid: bool) -> int:
+    from rich.console import Console
+
+    from launch.plan_view import print_plan
+
+    done = store.reusable_stages(plan) if store.root.is_dir() or store.read else {}
+    print_plan(plan, selection, done, Console(width=None if sys.stdout.isatty() else 200), mermaid=mermaid)
+    return DONE
+
+
+def _prepare(plan: Plan, store: Store, *, on_slurm: bool) -> bool:
+    """Bring the datasets up to date; whether ids have changed by it."""
+    from launch.sources import prepare_sources
+
+    for key, dataset in plan.datasets.items():
+        if dataset["generated"] is not None or store.source_digest(key) is not None:
+            continue
+        if dataset["path"] is None:
+            raise ConfigError(
+                f"dataset {dataset['name']} has no path on this machine; give one, as in "
+                "stages.all.data.dataset.path=/data/videos, or take data=/FOLDER, or scale=demo, which makes its own "
+                "videos"
+            )
+        if on_slurm:  # hours of reading every file are no work for a login node, unless a person says so
+            raise ConfigError(f"dataset {dataset['name']} is not prepared; first run: {_prepare_line(dataset, store)}")
+    # Stages on nodes look again at each file that they open, so a submission reads the small digest alone.
+    now = {key: one for key, one in plan.datasets.items() if not on_slurm or one["generated"] is not None}
+    return bool(prepare_sources(now, store))
+
+
+def _prepare_line(dataset: Mapping[str, Any], store: Store) -> str:
+    is_named = (_CHECKOUT / "configs" / "data" / f"{dataset['name']}.yaml").exists()
+    words = [dataset["name"], "--path", dataset["path"]] if is_named else [dataset["path"]]
+    return shlex.join(["vssl", "prepare", *words, "--root", str(store.root)])
+
+
+def _say_ignored(line: CommandLine, executor: str) -> None:
+    if line.cluster is not None:
+        print(f"cluster={line.cluster} is ignored: executor={executor} runs on this machine", file=sys.stderr)
+    if line.follow:
+        print(f"--follow is ignored: executor={executor} stays until all is done", file=sys.stderr)
+
+
+def _executor(line: CommandLine) -> str:
     """Where to run; `auto` decides, and says why.
 
     Raises:
         ConfigError: `auto` cannot decide for the user.
     """
-    if asked != "auto":
-        return asked
+    if line.executor != "auto":
+        return line.executor
     if "SLURM_JOB_ID" in os.environ:
         raise ConfigError(
-            f"this is inside allocation {os.environ['SLURM_JOB_ID']}; say what is meant: executor=local runs on this "
-            "node, executor=debug in this process"
+            f"this is inside allocation {os.environ['SLURM_JOB_ID']}; say what is meant: executor=slurm submits new "
+            "jobs, executor=local runs on this node, executor=debug in this process"
         )
-    if shutil.which("sbatch"):
-        raise ConfigError(
-            "this machine submits to Slurm (it has sbatch), and training on its login node is rarely meant; "
-            "executor=local runs here all the same"
-        )
-    print("executor=local, because there is no sbatch on this machine", file=sys.stderr)
-    return "local"
+    executor, why = ("slurm", "there is an sbatch") if shutil.which("sbatch") else ("local", "there is no sbatch")
+    print(f"executor={executor}, because {why} on this machine", file=sys.stderr)
+    return executor
 
 
 if __name__ == "__main__":

@@ -45,9 +45,20 @@ def test_folders_of_the_store_are_meant_from_where_the_line_is_typed() -> None:
     assert parse(["sweep=s", "store={read:[/x],artifact_root:{flow:/y}}"], CWD).store_read == (Path("/x"),)
 
 
+def test_flags_stand_anywhere() -> None:
+    line = parse(["--follow", "sweep=s", "store.visibility_s=2"], CWD)
+    assert (line.follow, line.mermaid, line.visibility_s) == (True, False, 2.0)
+    assert parse(["sweep=s", "action=plan", "--mermaid"], CWD).mermaid
+    assert parse(["sweep=s"], CWD).visibility_s is None
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["sweep=s", "--folow"], r"no flag `--folow` \(did you mean `--follow`\?\); accepted: --follow, --mermaid"),
+        (["sweep=s", "--mermaid"], "--mermaid draws a plan; say action=plan"),
+        (["sweep=s", "action=plan", "--follow"], "--follow stays with a submission"),
+        (["sweep=s", "store.visibility_s=-1"], r"`store.visibility_s` is -1; accepted: store.read="),
         ([], "sweep=vicc_cross"),
         (["sweep="], "no sweep"),
         (["sweep=s", "swep=t"], "unknown key `swep`.*did you mean `sweep`.*stages"),
@@ -55,11 +66,11 @@ def test_folders_of_the_store_are_meant_from_where_the_line_is_typed() -> None:
         (["sweep=s", "scale.epochs=3"], "`scale` takes a value"),
         (["sweep=s", "scale=demo", "scale=smoke"], "given twice: 'demo' and 'smoke'"),
         (["sweep=s", "action=plna"], "did you mean `plan`.*submit, plan"),
-        (["sweep=s", "executor=locl"], "did you mean `local`.*auto, local, debug"),
+        (["sweep=s", "executor=locl"], "did you mean `local`.*auto, slurm, local, debug"),
         (["sweep=s", "scale=[demo]"], "expected one name"),
         (["sweep=s", "only=3"], "expected stage names"),
         (["sweep=s", "store.write=[/x]"], "accepted: store.read"),
-        (["sweep=s", "store=/x"], r"write store.read=\[FOLDER,...\] and store.artifact_root.KIND=FOLDER"),
+        (["sweep=s", "store=/x"], r"write store.read=\[FOLDER,...\], store.artifact_root.KIND=FOLDER"),
         (["sweep=s", "store.artifact_root=/x"], "accepted: .*store.artifact_root.KIND=FOLDER"),
         (["sweep=s", "store.artifact_root.flwo=/x"], "no kind `flwo` .did you mean `flow`"),
         (["sweep=s", "root=3"], "expected a folder"),

@@ -2,9 +2,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from launch.executors import slurm
 from launch.pipeline import main
 from launch.planner import CHECKOUT
 
@@ -92,8 +94,8 @@ def test_a_plan_leaves_the_heavy_packages_unloaded(tmp_path: Path) -> None:
         (["sweep=sweeps/nothing.yaml"], "/sweeps/nothing.yaml; give an existing file, or a name"),
         (["sweep=vicc_cross", "scale=smok"], "did you mean `smoke`"),
         (["sweep=vicc_cross", "cluster=a10"], "did you mean `a100`"),
-        (["sweep=vicc_cross", "action=preflight"], "accepted: submit, plan"),
-        (["sweep=vicc_cross", "executor=slum"], "accepted: auto, local, debug"),
+        (["sweep=vicc_cross", "action=preflght"], "accepted: submit, plan, preflight"),
+        (["sweep=vicc_cross", "executor=slum"], "accepted: auto, slurm, local, debug"),
         (["sweep=vicc_cross", "grid.linear.optim.base_lr=0.1,0.3"], "'grid.linear.optim.base_lr=[0.1,0.3]'"),
         (["sweep=vicc_cross", "grid.linear.optim.base_lrr=[1]"], "did you mean `optim.base_lr`"),
         (["sweep=vicc_cross", "only=liner"], "did you mean `linear`"),
@@ -139,15 +141,32 @@ def test_inside_an_allocation_auto_asks_what_is_meant(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_slurm_is_auto_does_not_train_on_the_login_node(
+def test_where_slurm_is_auto_submits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "sbatch").write_text("#!/bin/sh\n")
     (tmp_path / "sbatch").chmod(0o755)
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert main(["sweep=vicc_cross", "scale=smoke", f"root={tmp_path / 'root'}"]) == 2
-    assert "executor=local" in capsys.readouterr().err
+    asked: list[Any] = []
+    monkeypatch.setattr(slurm, "execute", lambda *words, **options: asked.append((words, options)) or 75)
+    words = ["sweep=vicc_cross", "scale=smoke", "until=single-rgb", f"root={tmp_path / 'root'}", "--follow"]
+    assert main(words) == 75
+    assert "executor=slurm, because there is an sbatch" in capsys.readouterr().err
+    [((_, chosen, store), options)] = asked
+    assert (chosen, store.visibility_s) == (["single-rgb"], 90.0)
+    assert options["follow"] and options["profile"].name == "default"
+    assert main([*words, "store.visibility_s=2"]) == 75
+    assert asked[1][0][2].visibility_s == 2.0
+
+
+def test_reading_a_dataset_is_no_work_for_a_login_node_unless_somebody_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = tmp_path / "my videos"
+    words = ["sweep=vicc_single", "executor=slurm", f"data={videos}/", f"root={tmp_path / 'root'}"]
+    assert main(words) == 2
+    assert f"first run: vssl prepare '{videos}' --root {tmp_path / 'root'}" in capsys.readouterr().err
     assert not (tmp_path / "root").exists()
 
 
