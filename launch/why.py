@@ -158,8 +158,8 @@ class Reasons:
         verb = ("was cancelled", "were cancelled")
         if not one.blocked_by:
             by, cancelled, how = one.reason.partition("cancelled ")
-            said = f" {how}" if cancelled and not by else f": {one.reason}"
-            return Predicate(verb, f"{said}{self._end(one)}", todo=_AGAIN)
+            rest = f" {how}" if cancelled and not by else f": {one.reason}"
+            return Predicate(verb, rest + self._end(one), todo=_AGAIN)
         culprits = [self.by_name[name] for name in one.blocked_by]
         failed = [culprit.name for culprit in culprits if culprit.state == "failed"]
         taken = [culprit.name for culprit in culprits if culprit.state != "failed"]
