@@ -155,7 +155,8 @@ def test_where_slurm_is_auto_submits(
     assert "executor=slurm, because there is an sbatch" in capsys.readouterr().err
     [((_, chosen, store), options)] = asked
     assert (chosen, store.visibility_s) == (["single-rgb"], 90.0)
-    assert options["follow"] and options["profile"].name == "default"
+    assert options["follow"]
+    assert options["profile"].name == "default"
     assert main([*words, "store.visibility_s=2"]) == 75
     assert asked[1][0][2].visibility_s == 2.0
 
