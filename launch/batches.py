@@ -14,7 +14,7 @@ from typing import Any
 
 from launch.claims import now_ms
 from launch.elements import Element
-from launch.provenance import code_digest
+from launch.provenance import code_digest, git_state
 from launch.scheduler import NAME_PREFIX, QueuedElement
 from launch.store import Store
 from vssl.artifacts import read_json, write_json, write_text
@@ -70,19 +70,27 @@ def create_batch(store: Store, elements: Mapping[int, Element], facts: Mapping[s
         ConfigError: the store cannot be written.
     """
     folder = store.batches / uuid.uuid4().hex[:12]
-    record = {
-        "executor": "slurm",
-        "code": code_digest(),
-        "store": store.to_mapping(),
-        "slurm": {"name": f"{NAME_PREFIX}{folder.name}", **facts, "created_at_ms": now_ms()},
-        "elements": {str(index): to_mapping(one) for index, one in elements.items()},
-    }
+    record = batch_record(folder, store, elements, facts)
     with store.writing():
         for name in _FOLDERS:
             (folder / name).mkdir(parents=True)
         # On one line, unlike smaller records: a thousand elements with line breaks take a second to write.
         write_text(folder / "elements.json", json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
     return folder
+
+
+def batch_record(
+    folder: Path, store: Store, elements: Mapping[int, Element], facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `elements.json` of a batch holds."""
+    return {
+        "executor": "slurm",
+        "code": code_digest(),
+        "git": git_state(),
+        "store": store.to_mapping(),
+        "slurm": {"name": f"{NAME_PREFIX}{folder.name}", **facts, "created_at_ms": now_ms()},
+        "elements": {str(index): to_mapping(one) for index, one in elements.items()},
+    }
 
 
 def record_job(folder: Path, job_id: str, *, released: bool = False) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from launch.plan import Plan, PlannedStage
 from launch.processes import identity
-from launch.provenance import code_digest
+from launch.provenance import code_digest, git_state
 from launch.store import Store
 from vssl.artifacts import read_json, write_json
 from vssl.config import ConfigError, to_mapping
@@ -85,6 +85,7 @@ def create_batch(store: Store, executor: str, elements: Iterable[Element]) -> Pa
     record = {
         "executor": executor,
         "code": code_digest(),
+        "git": git_state(),
         "launcher": identity(),
         "store": store.to_mapping(),
         "elements": {str(index): to_mapping(one) for index, one in enumerate(elements)},

@@ -8,13 +8,16 @@ makes is read by those below. Nothing of it enters the results.
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 from launch.checks import Check, exit_code, print_checks
 from launch.disk import disk_checks
 from launch.plan import Plan
+from launch.profiles import Profile
 from launch.rehearsing import Rehearsal
+from launch.scheduler import Scheduler
 from launch.selection import Selection
+from launch.slurm_checks import slurm_checks
 from launch.sources import changed_files
 from launch.store import Store
 
@@ -22,7 +25,12 @@ _NAMED = 3  # changed files that are spelled out
 
 
 def preflight(
-    plan: Plan, selection: Selection, store: Store, *, site: Callable[[Sequence[str]], Sequence[Check]] | None = None
+    plan: Plan,
+    selection: Selection,
+    store: Store,
+    *,
+    profile: Profile | None = None,
+    scheduler: Scheduler | None = None,
 ) -> int:
     """Try what a line would run, and print a table of what was found.
 
@@ -30,7 +38,8 @@ def preflight(
         plan: the whole plan.
         selection: what of it is to run; what is finished is read and not tried.
         store: where results will lie.
-        site: what a cluster says to stages, by their names; None: no cluster.
+        profile: of the cluster that is submitted to, which is asked what it says to the stages; None: none is.
+        scheduler: None: Slurm's commands on this machine.
 
     Returns:
         0 nothing speaks against submitting, 1 a stage failed, 2 something is to be mended first.
@@ -48,8 +57,8 @@ def preflight(
         finally:
             if not any(check.result == "failed" for check in checks):  # else the logs are wanted
                 shutil.rmtree(folder, ignore_errors=True)
-    if site is not None and todo:
-        checks += site(todo)
+    if profile is not None:
+        checks += slurm_checks(plan, todo, store, profile, scheduler or Scheduler())
     from rich.console import Console
 
     print_checks(checks, Console(width=None if sys.stdout.isatty() else 200))

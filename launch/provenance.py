@@ -45,6 +45,7 @@ def digest_of_sources(digests: Mapping[str, str]) -> str:
     return sha256_text(canonical_json(sorted(digests.items())))
 
 
+@cache
 def git_state(checkout: Path = CHECKOUT) -> dict[str, str | bool] | None:
     """The commit of a checkout, and whether what jobs run differs from it; None outside of git.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from launch.arrays import Array, Place, expression, pack
 from launch.batches import create_batch, mark_void, record_job
@@ -22,6 +23,19 @@ from vssl.artifacts import write_text
 from vssl.config import ConfigError, to_mapping
 
 ScriptText = Callable[..., str]
+
+
+def array_facts(array: Array, dependency: str, code: Path, profile: Profile) -> dict[str, Any]:
+    """What the record of a batch holds of its submission."""
+    return {
+        "ranks": array.resources.ranks,
+        "resources": to_mapping(array.resources),
+        "dependency": dependency,
+        "snapshot": str(code),
+        "python": profile.python,
+        "policy": to_mapping(profile.policy),
+        "launcher": identity(),
+    }
 
 
 @dataclass(kw_only=True)
@@ -110,15 +124,7 @@ class Sender:
 
     def _submit(self, array: Array, dependency: str) -> str:
         """Write an array's intent and script, submit it held, and write down its id."""
-        facts = {
-            "ranks": array.resources.ranks,
-            "resources": to_mapping(array.resources),
-            "dependency": dependency,
-            "snapshot": str(self.code),
-            "python": self.profile.python,
-            "policy": to_mapping(self.profile.policy),
-            "launcher": identity(),
-        }
+        facts = array_facts(array, dependency, self.code, self.profile)
         records = {index: self.elements[name] for index, name in array.stages.items()}
         folder = self._begun = create_batch(self.store, records, facts)
         text = self.script_text(

@@ -34,9 +34,9 @@ def snapshot(store: Store, checkout: Path = CHECKOUT) -> Path:
         ConfigError: the store cannot be written, or the code was edited since this process read it.
     """
     files = {name: path.read_bytes() for name, path in source_files(checkout, FOLDERS).items()}
-    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    digests = _digests(files)
     _refuse_edited(digests, checkout)
-    folder = store.code / digest_of_sources(digests)[:16]
+    folder = store.code / _name(digests)
     if not _is_whole(folder, files):
         with store.writing():
             store.code.mkdir(parents=True, exist_ok=True)
@@ -50,11 +50,26 @@ def snapshot(store: Store, checkout: Path = CHECKOUT) -> Path:
     return folder
 
 
+def snapshot_path(store: Store, checkout: Path = CHECKOUT) -> Path:
+    """Where the snapshot of this checkout's code lies, or would lie; nothing is written."""
+    return store.code / _name(
+        _digests({name: path.read_bytes() for name, path in source_files(checkout, FOLDERS).items()})
+    )
+
+
 def remove_snapshot(folder: Path) -> None:
     """Remove a snapshot, which is read-only, or what is left of one."""
     for place, _, _ in os.walk(folder):
         Path(place).chmod(0o755)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+
+
+def _name(digests: Mapping[str, str]) -> str:
+    return digest_of_sources(digests)[:16]
 
 
 def _refuse_edited(digests: Mapping[str, str], checkout: Path) -> None:

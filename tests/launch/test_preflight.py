@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from launch import alike, rehearsing
-from launch.checks import Check
 from launch.command_line import parse
 from launch.plan import Plan, PlannedStage
 from launch.preflight import preflight
+from launch.profiles import Profile
+from launch.scheduler import SchedulerRefusedError, SchedulerSilentError
 from launch.selection import select
 from launch.sources import prepare_sources
 from launch.store import Store
@@ -79,8 +80,8 @@ class Found(NamedTuple):
 
 @pytest.fixture
 def fly(store: Store, capsys: pytest.CaptureFixture[str]) -> Callable[..., Found]:
-    def fly(plan: Plan, site: Any = None, **parts: Any) -> Found:
-        code = preflight(plan, select(plan, **parts), store, site=site)
+    def fly(plan: Plan, profile: Profile | None = None, scheduler: Any = None, **parts: Any) -> Found:
+        code = preflight(plan, select(plan, **parts), store, profile=profile, scheduler=scheduler)
         return Found(code, capsys.readouterr().out)
 
     return fly
@@ -170,13 +171,60 @@ def test_a_disk_that_is_too_small_is_refused(
     assert found.result("disk").startswith("refused")
 
 
-def test_the_site_is_asked_for_what_is_left_to_run(
-    fly: Callable[..., Found], chain: Plan, run_stage: Callable[..., int]
+class Site:
+    """A Slurm with one partition of small nodes."""
+
+    def __init__(self, says: str = "", error: Exception | None = None) -> None:
+        self.says, self.error = says, error
+        self.scripts: list[str] = []
+
+    def partitions(self) -> dict[str, dict[str, str]]:
+        return {"cpu": {"PartitionName": "cpu", "Default": "YES", "MaxTime": "2:00:00"}}
+
+    def nodes(self) -> list[dict[str, str]]:
+        row = {"partition": "cpu", "nodes": "4", "cpus": "2", "memory_mb": "20000", "gres": "", "features": ""}
+        return [row]
+
+    def test_only(self, script: Path, cwd: Path) -> str:
+        self.scripts.append(script.read_text())
+        if self.error is not None:
+            raise self.error
+        return self.says
+
+
+SAYS = "sbatch: Job 7 to start at 2099-03-02T10:33:00 using 1 processors on nodes n[1-2] in partition cpu"
+PROFILE = Profile(name="small", parameters={"account": "lab"})
+
+
+def test_each_set_of_resources_is_asked_for_once(
+    fly: Callable[..., Found], make_plan: Callable[..., Plan], stage: Callable[..., PlannedStage]
 ) -> None:
-    run_stage(chain, "first")
-    found = fly(chain, site=lambda todo: [Check(what="2 cores", result="refused", note=f"too much for {todo}")])
+    big = {"mem_gb": 12.0, "timeout_min": 30}
+    plan = make_plan(stage("a", seed=1), stage("b", seed=2), stage("c", seed=3, resources=big))
+    site = Site(SAYS)
+    found = fly(plan, PROFILE, site)
+    assert found.code == 0, found.text
+    assert len(site.scripts) == 2
+    assert all("#SBATCH --account=lab" in script for script in site.scripts)
+    said = "ok      could start on 02 Mar at 10:33 on n[1-2], partition cpu (for "
+    assert found.result("1 x (1 cores, 8 GB), 60 min") == f"{said}a, b)"
+    assert found.result("1 x (1 cores, 12 GB), 30 min") == f"{said}c)"
+
+
+def test_what_a_site_refuses_is_said(
+    fly: Callable[..., Found], make_plan: Callable[..., Plan], stage: Callable[..., PlannedStage]
+) -> None:
+    plan = make_plan(stage("long", resources={"timeout_min": 300}))
+    found = fly(plan, PROFILE, Site(error=SchedulerRefusedError("sbatch", "Invalid account")))
     assert found.code == 2
-    assert found.result("2 cores") == "refused  too much for ['second']"
+    assert "long asks for 300 min, and partition cpu allows 120 (MaxTime)" in found.result("partitions")
+    assert found.result("1 x (1 cores, 8 GB), 300 min") == "refused  Invalid account (for long)"
+
+
+def test_a_silent_controller_is_no_verdict(fly: Callable[..., Found], chain: Plan) -> None:
+    found = fly(chain, PROFILE, Site(error=SchedulerSilentError("sbatch did not answer within 60 s")))
+    assert found.code == 0
+    assert found.result("slurm") == "not tried  sbatch did not answer within 60 s"
 
 
 def test_real_stages_are_tried_on_a_few_videos(fly: Callable[..., Found], store: Store) -> None:

@@ -15,7 +15,7 @@ from launch.claims import newest
 from launch.elements import create_batch, element
 from launch.plan import Plan
 from launch.provenance import CHECKOUT, FOLDERS, code_digest, git_state, source_files
-from launch.snapshot import remove_snapshot, snapshot
+from launch.snapshot import remove_snapshot, snapshot, snapshot_path
 from launch.store import Store
 from vssl.config import ConfigError
 
@@ -41,7 +41,10 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_it_holds_what_a_person_wrote_and_nothing_else(store: Store, checkout: Path) -> None:
+    named = snapshot_path(store, checkout)
+    assert not store.root.exists(), "asking where it lies writes nothing"
     folder = snapshot(store, checkout)
+    assert folder == named
     wanted = {f"{name}/one.py" for name in FOLDERS} | {"slurm_templates/mine/gpu.yaml"}
     assert set(content(folder)) == wanted
     assert not any(path.is_symlink() for path in folder.rglob("*"))
@@ -166,22 +169,26 @@ def test_git_is_asked_which_commit_and_whether_it_was_changed(
         monkeypatch.setenv(f"{name}_NAME", "nobody")
         monkeypatch.setenv(f"{name}_EMAIL", "nobody@localhost")
 
+    def now(folder: Path) -> dict[str, str | bool] | None:
+        git_state.cache_clear()
+        return git_state(folder)
+
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(checkout), *words], check=True, capture_output=True, text=True).stdout
 
-    assert git_state(tmp_path) is None
+    assert now(tmp_path) is None
     git("init", "--quiet")
     (checkout / ".gitignore").write_text("runs/\n__pycache__/\n")
     git("add", ".")
     git("commit", "--quiet", "--message", "one")
     commit = git("rev-parse", "HEAD").strip()
-    assert git_state(checkout) == {"commit": commit, "dirty": False}
+    assert now(checkout) == {"commit": commit, "dirty": False}
     (checkout / "elsewhere.txt").write_text("not what jobs run")
-    assert git_state(checkout) == {"commit": commit, "dirty": False}
+    assert now(checkout) == {"commit": commit, "dirty": False}
     (checkout / "vssl" / "new.py").write_text("")
-    assert git_state(checkout) == {"commit": commit, "dirty": True}
+    assert now(checkout) == {"commit": commit, "dirty": True}
     inside = snapshot(Store(checkout / "runs"), checkout)
-    assert git_state(inside) is None, "it lies in the repository and is no part of it"
+    assert now(inside) is None, "it lies in the repository and is no part of it"
 
 
 def test_without_git_there_is_no_commit(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
