@@ -59,7 +59,9 @@ def clear_begin_times(
     started = []
     for path in markers:
         entry = entries.get(path.stem)
-        if entry is not None and _waits_for_long(entry):
+        if entry is not None and entry.state == "PENDING" and entry.reason == "BeginTime":
+            if _comes_soon(entry):
+                continue  # but Slurm may set it again when the last process is gone: the marker stays
             with suppress(SchedulerSilentError, SchedulerRefusedError):  # the next look tries again
                 scheduler.start_now(path.stem)
                 started.append(path.stem)
@@ -80,10 +82,9 @@ def helper(store: Store) -> Callable[[], object]:
     return help_others
 
 
-def _waits_for_long(entry: "QueuedElement") -> bool:
-    """Whether a job waits for its begin time, and no helper has brought it forward yet."""
-    soon = entry.start_s is not None and entry.start_s - time.time() < FAR_S
-    return entry.state == "PENDING" and entry.reason == "BeginTime" and not soon
+def _comes_soon(entry: "QueuedElement") -> bool:
+    """Whether a helper has brought a begin time forward already; each time anew, it would never come."""
+    return entry.start_s is not None and entry.start_s - time.time() < FAR_S
 
 
 def _markers(store: Store) -> list[Path]:
