@@ -2,7 +2,7 @@
 
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -11,15 +11,13 @@ from typing import Any
 import pandas as pd
 
 from vssl.artifacts import Inputs, sync, write_atomic
-from vssl.data.decode import BrokenVideo, Frames, read_frames, write_video
+from vssl.data.decode import BrokenVideo, all_frames, write_video
 from vssl.data.flow import estimator, flow_pictures
 from vssl.data.manifest import check_unchanged, load_source
 from vssl.data.processes import in_processes
 from vssl.progress import track
 from vssl.run import Run, StageError, Stopped
 from vssl.stages.flow_config import FlowConfig
-
-_READ_AT_ONCE = 64  # frames in memory
 
 
 def run(config: FlowConfig, inputs: Inputs, run: Run) -> dict[str, float]:
@@ -66,7 +64,7 @@ def _make(algorithm: str, bound: float, root: Path, tree: Path, video: Mapping[A
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
-            pictures = flow_pictures(_frames(root / video["path"], video), estimator(algorithm), bound)
+            pictures = flow_pictures(all_frames(root / video["path"]), estimator(algorithm), bound)
             write_video(aside, pictures, codec="ffv1", fps=video["fps"] or 25.0, container="matroska")
             with open(aside, "rb") as written:
                 os.fsync(written.fileno())
@@ -83,9 +81,3 @@ def _make(algorithm: str, bound: float, root: Path, tree: Path, video: Mapping[A
         "width": video["width"],
         "height": video["height"],
     }
-
-
-def _frames(path: Path, video: Mapping[Any, Any]) -> Iterator[Frames]:
-    for first in range(0, video["frames"], _READ_AT_ONCE):
-        wanted = range(first, min(first + _READ_AT_ONCE, video["frames"]))
-        yield from read_frames(path, wanted, seekable=video["seekable"])
