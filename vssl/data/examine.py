@@ -10,12 +10,13 @@ from typing import Any
 from vssl.artifacts import sha256_file
 from vssl.data.decode import BrokenVideo, inspect
 from vssl.data.isolation import Lost, isolated
-from vssl.data.listing import Kind, is_image
+from vssl.data.listing import Kind, is_image, written
 from vssl.data.probes import Found, Probes
 from vssl.progress import track
 
 MIN_FRAMES = 4  # a shorter file shows no motion
 FOUND = ("frames", "fps", "width", "height", "duration_s", "seekable", "size", "mtime_ns", "sha256")
+_PLAYLISTS = (b"#EXTM3U", b"ffconcat")  # FFmpeg would follow them, and no digest would know
 _MEMORY_GB = 4.0  # the frames that a decoder keeps of the largest videos are half of it
 _SECONDS, _SECONDS_EACH_MB = 60.0, 20.0  # far slower than any disk and decoder
 
@@ -63,16 +64,11 @@ def examine(path: Path) -> Found:
         before = path.stat()
         if not stat.S_ISREG(before.st_mode):
             return _reason("no regular file", "unreadable", passing=True)
-        info = _inspect(path)
-        if isinstance(info, str):
-            return {**_reason(info, "unreadable"), **_identity(before)}
-        if info["frames"] < (least := 1 if is_image(path.name) else MIN_FRAMES):
-            reason = f"only {info['frames']} frames; at least {least} make a video"
-            return {**_reason(reason, "too short"), **_identity(before)}
-        digest = sha256_file(path)
+        digest = sha256_file(path)  # first: a disk that fails here is not the file's fault, a decoder that fails is
+        found = _inspect(path)
         if _identity(path.stat()) != _identity(before):
             return _reason("it changed while it was read", "unreadable", passing=True)
-        return {**info, **_identity(before), "sha256": digest}
+        return found | _identity(before) | ({} if "reason" in found else {"sha256": digest})
     except FileNotFoundError:
         return _reason("missing", "missing", passing=True)
     except PermissionError:
@@ -81,15 +77,23 @@ def examine(path: Path) -> Found:
         return _reason(f"not readable: {error.strerror or error}", "unreadable", passing=True)
 
 
-def _inspect(path: Path) -> dict[str, Any] | str:
+def _inspect(path: Path) -> Found:
+    """What a decoder makes of a file that can be read."""
+    with open(path, "rb") as stream:
+        if stream.read(16).startswith(_PLAYLISTS):
+            return _reason("a list of other files", "unreadable")
     try:
-        return asdict(inspect(path))
+        info = inspect(path)
     except BrokenVideo as error:
-        return error.reason
-    except (OSError, MemoryError):
+        return _reason(error.reason, "unreadable")
+    except MemoryError:
         raise
     except Exception as error:  # a damaged file may break a binding anywhere: it is named like any other
-        return f"it cannot be decoded ({type(error).__name__}: {error})"
+        said = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        return _reason(f"it cannot be decoded ({written(str(said))})", "unreadable")
+    if info.frames < (least := 1 if is_image(path.name) else MIN_FRAMES):
+        return _reason(f"only {info.frames} frames; at least {least} make a video", "too short")
+    return asdict(info)
 
 
 def _written_down(
