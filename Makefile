@@ -2,6 +2,7 @@
 #   make demo            the main pipeline, small, on this machine, on generated videos   (ARGS= adds overrides)
 #   make test            lint, types and tests                                             (ARGS= goes to pytest)
 #   make ui              the results in MLflow's own interface                             (PORT=5000)
+#   make slurm-sandbox   a private, throw-away Slurm on this machine, until Ctrl-C          (ARGS= as --nodes 8)
 #   make lint            ruff and mypy alone
 #   make bench           every script of benchmarks/, one after the other
 PYTHON ?= python3
@@ -11,7 +12,7 @@ RUN := .venv/bin/python
 ROOT := $(abspath $(or $(VSSL_ROOT),runs))
 export PYTHON
 
-.PHONY: demo test ui lint bench venv
+.PHONY: demo test ui lint bench slurm-sandbox venv
 .NOTPARALLEL:
 
 venv:
@@ -30,6 +31,9 @@ test: lint
 
 ui: venv
 	@.ci/ui $(ROOT) $(PORT)
+
+slurm-sandbox: venv
+	@$(RUN) -m tests.slurm.sandbox $(ARGS)
 
 bench: venv
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script $(ARGS); done
