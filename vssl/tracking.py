@@ -226,19 +226,21 @@ def _quiet_and_bounded() -> Iterator[None]:
     }
     ours = {key: value for key, value in defaults.items() if key not in os.environ}
     os.environ.update(ours)
-    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    # A server that is away is reported once, and not by each try to reach it.
+    quiet = {"mlflow": logging.WARNING, "alembic": logging.WARNING, "urllib3": logging.ERROR}
+    loggers = {logging.getLogger(name): level for name, level in quiet.items()}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import mlflow  # noqa: F401  (it sets up its loggers when it is imported)
 
-            levels = [logger.level for logger in loggers]
-            for logger in loggers:
-                logger.setLevel(logging.WARNING)
+            before = {logger: logger.level for logger in loggers}
+            for logger, level in loggers.items():
+                logger.setLevel(level)
             try:
                 yield
             finally:
-                for logger, level in zip(loggers, levels):
+                for logger, level in before.items():
                     logger.setLevel(level)
     finally:
         for key in ours:
