@@ -17,9 +17,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slurm)
 
 
-def new_sandbox(factory: pytest.TempPathFactory, variant: Variant) -> Sandbox:
+def skip_without_slurm(variant: Variant = DEFAULT) -> None:
     if missing := Sandbox.missing(variant):
         pytest.skip(f"not installed: {', '.join(missing)}; apt-get install {PACKAGES}")
+
+
+def new_sandbox(factory: pytest.TempPathFactory, variant: Variant) -> Sandbox:
+    skip_without_slurm(variant)
     return Sandbox(factory.mktemp("slurm"), variant)
 
 

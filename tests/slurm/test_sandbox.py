@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launch.provenance import CHECKOUT
-from tests.slurm.conftest import new_sandbox
+from tests.slurm.conftest import new_sandbox, skip_without_slurm
 from tests.slurm.sandbox import Sandbox, SandboxError, Variant, wait_until
 from tests.slurm.variant import slurm_conf
 
@@ -152,6 +152,7 @@ def test_a_node_that_is_down_stays_down(sandbox_of: SandboxOf) -> None:
 def test_interrupted_while_starting_it_leaves_nothing(
     number: signal.Signals, moment: str, words: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    skip_without_slurm()
     temporary = tmp_path_factory.mktemp("cli")
     line = [sys.executable, "-m", "tests.slurm.sandbox", *words]
     environment = {**os.environ, "TMPDIR": str(temporary)}
