@@ -8,7 +8,7 @@ from pathlib import Path
 from vssl.config import ConfigError
 from vssl.data import finegym, hmdb51, kinetics, something_something
 from vssl.data.dataset_config import DatasetConfig
-from vssl.data.folders import class_folders, divide, folders_in, image_folders, split_folders
+from vssl.data.folders import class_folders, divide, files_below, folders_in, image_folders, split_folders
 from vssl.data.listing import EVALUATION_SPLITS, VIDEO_SUFFIXES, Listing
 from vssl.data.lists import find_lists, find_text_lists, from_lists
 
@@ -26,15 +26,26 @@ _READERS: dict[str, Reader] = {
 }
 
 
-def find_videos(config: DatasetConfig, root: Path) -> Listing:
+def find_videos(config: DatasetConfig, root: Path, *, earlier: str | None = None) -> Listing:
     """Read a dataset's layout.
+
+    Args:
+        config: the dataset.
+        root: its folder.
+        earlier: what `auto` was found to be when the dataset was first prepared: it stays that, whatever files were
+            added since, or an upgrade has learnt to read. "" for a version that did not write it down.
 
     Raises:
         ConfigError: no such folder, nothing in it, or a list that cannot be read; names file and line.
     """
     if not root.is_dir():
         raise ConfigError(f"dataset {config.name}: no folder {root}; set data.dataset.path to the folder of the videos")
-    listing = _recognised(config, root) if config.layout == "auto" else _READERS[config.layout](config, root)
+    if config.layout != "auto":
+        listing = _READERS[config.layout](config, root)
+    elif earlier is not None:
+        listing = _READERS[earlier or _plain(config, root)](config, root)
+    else:
+        listing = _recognised(config, root)
     if not listing.entries and not listing.excluded:
         raise ConfigError(
             f"dataset {config.name}: no videos in {root} (layout {listing.layout}); expected <class>/<video>, "
@@ -49,19 +60,28 @@ def find_videos(config: DatasetConfig, root: Path) -> Listing:
 
 
 def _recognised(config: DatasetConfig, root: Path) -> Listing:
-    """By what lies in the folder. What an earlier version read from the same files is never read otherwise."""
-    if config.lists or (config.fold == 1 and find_text_lists(root)):
-        return from_lists(config, root)
-    names = {folder.name for folder in folders_in(root)}
-    plain = "split-folders" if "train" in names and names & set(EVALUATION_SPLITS) else "class-folders"
-    listing = _READERS[plain](config, root)
-    published = _published(config, root)
+    """By what lies in the folder: lists and published annotations before the folders that videos lie in."""
+    layout = _plain(config, root)
+    published = None if layout == "lists" else _published(config, root)
     if published is None:
-        return listing
-    if len(listing.classes) < 2:  # what looks like one class is a folder of all videos
-        return _READERS[published](config, root)
-    note = f"the folder also holds the files of layout={published}, which are not used: name that layout to use them"
+        return _READERS[layout](config, root)
+    try:
+        listing = _READERS[published](config, root)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error} (the folder was taken for layout {published} by its files; data.dataset.layout={layout} reads it "
+            "by its folders)"
+        ) from None
+    note = f"recognised as layout {published} by its files; layout={layout} would read it by its folders"
     return replace(listing, notes=(*listing.notes, note))
+
+
+def _plain(config: DatasetConfig, root: Path) -> str:
+    """Text lists, else the folders."""
+    if config.lists or (config.fold == 1 and find_text_lists(root)):
+        return "lists"
+    names = {folder.name for folder in folders_in(root)}
+    return "split-folders" if "train" in names and names & set(EVALUATION_SPLITS) else "class-folders"
 
 
 def _published(config: DatasetConfig, root: Path) -> str | None:
@@ -74,7 +94,13 @@ def _published(config: DatasetConfig, root: Path) -> str | None:
         return "hmdb51"
     if find_lists(root, config.fold):
         return "lists"
-    return "image-folders" if image_folders(root).entries else None
+    if not _has_videos(root) and image_folders(root).entries:
+        return "image-folders"
+    return None
+
+
+def _has_videos(root: Path) -> bool:
+    return any(path.lower().endswith(VIDEO_SUFFIXES) for path in files_below(root, lambda error: None))
 
 
 def _group(config: DatasetConfig, path: str) -> str:

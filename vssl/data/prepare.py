@@ -59,7 +59,7 @@ def prepare(config: DatasetConfig, sources: Path, say: Say) -> dict[str, Any]:
         from vssl.data.generated import generate
 
         generate(config.generated, root, say)
-    listing = find_videos(config, root)
+    listing = find_videos(config, root, earlier=_layout(read_json(folder / "source.json")))
     with open_probes(probes_folder(sources, root)) as probes:
         found = examine_all([e.path for e in listing.entries], root, probes, _previous(folder), say)
     rows, runs, excluded = _sort_out(listing, found)
@@ -83,7 +83,7 @@ def changed(config: DatasetConfig, sources: Path) -> list[str]:
     if record is None:
         return ["not prepared"]
     root = dataset_root(config, sources)
-    listing = find_videos(config, root)
+    listing = find_videos(config, root, earlier=_layout(record))
     listed = {entry.path: (entry.label, entry.split) for entry in listing.entries}
     known = _previous(folder)
     excluded = {one["path"] for one in record["excluded"]}
@@ -113,6 +113,11 @@ def dataset_root(config: DatasetConfig, sources: Path) -> Path:
             f"dataset {config.name} has neither `path` nor `generated`; set data.dataset.path to a folder"
         )
     return Path(config.path).expanduser().absolute()
+
+
+def _layout(record: Mapping[str, Any] | None) -> str | None:
+    """The layout that a dataset was prepared by; "" by a version that did not say, None where it was not prepared."""
+    return None if record is None else str(record.get("layout", ""))
 
 
 def _previous(folder: Path) -> dict[str, dict[str, Any]]:
@@ -181,6 +186,7 @@ def _write(
         "digest": _digest(rows, runs),
         "name": config.name,
         "root": str(root),
+        "layout": listing.layout,
         "classes": list(listing.classes),
         "splits": dict(Counter(row["split"] for row in rows)),
         "excluded": [{"path": one.path, "reason": one.why} for one in excluded],

@@ -1,7 +1,6 @@
 """Every dataset's published layout in miniature, of real files, through `prepare`: names and traps of the originals."""
 
 import json
-import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests import miniatures
 from tests.films import film, films
+from tests.miniatures import FINEGYM, HMDB51, dump, record, write
+from vssl.artifacts import write_json
 from vssl.config import ConfigError
 from vssl.data.dataset_config import DatasetConfig
 from vssl.data.label_runs import load_frame_labels
@@ -43,24 +45,12 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def write(root: Path, name: str, *lines: str) -> None:
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).write_text("".join(f"{line}\n" for line in lines))
-
-
 # --- UCF101: UCF-101/<class>/*.avi, ucfTrainTestlist/{classInd,trainlist01..03,testlist01..03}.txt
 
 
 @pytest.fixture
 def ucf101(root: Path) -> Path:
-    clips = [f"{name}/v_{name}_g{g:02}_c01.avi" for name in ("Archery", "Biking") for g in (1, 8, 15)]
-    films(root / "UCF-101", *clips)
-    write(root, "ucfTrainTestlist/classInd.txt", "1 Archery", "2 Biking")
-    for fold, tested in enumerate(("01", "08", "15"), start=1):
-        train = [f"{clip} {1 + clip.startswith('B')}" for clip in clips if f"_g{tested}_" not in clip]
-        write(root, f"ucfTrainTestlist/trainlist{fold:02}.txt", *train)
-        write(root, f"ucfTrainTestlist/testlist{fold:02}.txt", *(c for c in clips if f"_g{tested}_" in c))
-    return root
+    return miniatures.ucf101(root)
 
 
 @pytest.mark.parametrize(("fold", "tested"), [(1, "01"), (2, "08"), (3, "15")])
@@ -102,27 +92,10 @@ def test_a_recording_in_two_splits_is_refused_and_accepted_by_name(ucf101: Path)
 
 # --- HMDB51: <class>/*.avi, testTrainMulti_7030_splits/<class>_test_split<1..3>.txt
 
-HMDB = {
-    "brush_hair/Brushing_Her_Hair__[_NEW_AUDIO_]_UPDATED!!!!_brush_hair_h_cm_np1_le_goo_2.avi": "2",
-    "brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_0.avi": "1",
-    "brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_1.avi": "1",
-    "catch/Goalkeeper_Training_Day_#_2_catch_f_cm_np1_ba_bad_3.avi": "2",
-    "catch/#20_Ballfangen;_(Timo 3)_catch_f_cm_np10_le_goo_0.avi": "1",
-    "catch/96-_Torwarttraining_1_catch_f_cm_np1_le_bad_0.avi": "0",
-    "shoot_ball/FOOT_2009_(REMI_GAILLARD)_shoot_ball_f_cm_np1_ba_med_5.avi": "1",
-    "shoot_ball/Two_Towers_6_shoot_ball_u_nm_np1_fr_med_1.avi": "2",
-    "shoot_bow/Two_Towers_6_shoot_bow_u_nm_np1_fr_med_1.avi": "1",
-    "shoot_bow/kick__Baddest!_-_Part_1_of_2_shoot_bow_u_cm_np1_ba_med_1.avi": "2",
-}
-
 
 @pytest.fixture
 def hmdb51(root: Path) -> Path:
-    films(root / "videos", *HMDB)
-    for name in {clip.partition("/")[0] for clip in HMDB}:
-        lines = [f"{clip.partition('/')[2]} {code} " for clip, code in HMDB.items() if clip.startswith(f"{name}/")]
-        write(root, f"testTrainMulti_7030_splits/{name}_test_split1.txt", *lines)
-    return root
+    return miniatures.hmdb51(root)
 
 
 def test_hmdb51(hmdb51: Path) -> None:
@@ -130,7 +103,7 @@ def test_hmdb51(hmdb51: Path) -> None:
     assert found.record["classes"] == ["brush_hair", "catch", "shoot_ball", "shoot_bow"]
     codes = {"1": "train", "2": "test"}
     assert found.labels() == {
-        f"videos/{clip}": (clip.partition("/")[0], codes[code]) for clip, code in HMDB.items() if code != "0"
+        f"videos/{clip}": (clip.partition("/")[0], codes[code]) for clip, code in HMDB51.items() if code != "0"
     }
     groups = found.table["group"].to_dict()
     assert groups["videos/brush_hair/April_09_brush_hair_u_nm_np1_ba_goo_1.avi"] == "brush_hair/April_09"
@@ -144,7 +117,7 @@ def test_hmdb51(hmdb51: Path) -> None:
 def test_hmdb51_lines_and_files_that_are_not_there(hmdb51: Path) -> None:
     with pytest.raises(ConfigError, match=r"no <class>_test_split2.txt in .*fold is 1, 2 or 3"):
         Prepared(hmdb51, layout="hmdb51", fold=2)
-    name = next(clip for clip in HMDB if clip.startswith("catch/Goal"))
+    name = next(clip for clip in HMDB51 if clip.startswith("catch/Goal"))
     (hmdb51 / "videos" / name).unlink()
     found = Prepared(hmdb51, layout="hmdb51", max_missing_share=0.2)
     assert [one["path"] for one in found.report["missing"]] == [f"videos/{name}"]
@@ -155,33 +128,10 @@ def test_hmdb51_lines_and_files_that_are_not_there(hmdb51: Path) -> None:
 
 # --- Kinetics: annotations/{train,val,test}.csv, <split>/<class>/<id>_<start>_<end>.mp4 or flatter, many missing
 
-KINETICS = (
-    "testifying,---QUuC4vJs,84,94,train,0",
-    '"massaging person\'s head",-_a_b-c_d-e,3,13,train,0',
-    "petting animal (not cat),0123456789a,0,10,train,1",
-    "testifying,gone_gone_g,5,15,train,0",
-    "testifying,KvWk7T6ZAHE,20,30,validate,0",
-    '"massaging person\'s head",abcdefghijk,100,110,validate,0',
-)
-HEADER = "label,youtube_id,time_start,time_end,split,is_cc"
-
 
 @pytest.fixture
 def kinetics(root: Path) -> Path:
-    write(root, "annotations/train.csv", HEADER, *KINETICS[:4])
-    write(root, "annotations/validate.csv", HEADER, *KINETICS[4:])
-    write(root, "annotations/test.csv", "youtube_id,time_start,time_end,split", "zzzzzzzzzzz,1,11,test")
-    films(
-        root,
-        "train/testifying/---QUuC4vJs_000084_000094.mp4",
-        "train/massaging_person_s_head/-_a_b-c_d-e_000003_000013.mp4",
-        "train/petting animal (not cat)/0123456789a_000000_000010.mkv",
-        "val/KvWk7T6ZAHE_000020_000030.mp4",
-        "replacement/abcdefghijk_000100_000110.mp4",
-        "val/massaging/abcdefghijk_000100_000110.mp4",
-        "val/massaging/notes_of_mine.mp4",
-    )
-    return root
+    return miniatures.kinetics(root)
 
 
 def test_kinetics(kinetics: Path) -> None:
@@ -189,6 +139,7 @@ def test_kinetics(kinetics: Path) -> None:
     assert found.record["classes"] == ["massaging person's head", "petting animal (not cat)", "testifying"]
     assert found.labels() == {
         "train/testifying/---QUuC4vJs_000084_000094.mp4": ("testifying", "train"),
+        "train/testifying/xxxxxxxxxxx_000007_000017.mp4": ("testifying", "train"),
         "train/massaging_person_s_head/-_a_b-c_d-e_000003_000013.mp4": ("massaging person's head", "train"),
         "train/petting animal (not cat)/0123456789a_000000_000010.mkv": ("petting animal (not cat)", "train"),
         "val/KvWk7T6ZAHE_000020_000030.mp4": ("testifying", "val"),
@@ -202,7 +153,7 @@ def test_kinetics(kinetics: Path) -> None:
 
 
 def test_kinetics_limits_what_may_be_missing_and_keeps_videos_apart(kinetics: Path) -> None:
-    with pytest.raises(ConfigError, match=r"(?s)1 of 6 files are not in .* \(17%, accepted: 10%\).*gone_gone_g"):
+    with pytest.raises(ConfigError, match=r"(?s)1 of 7 files are not in .* \(14%, accepted: 10%\).*gone_gone_g"):
         Prepared(kinetics, layout="kinetics", max_missing_share=0.1)
     film(kinetics / "val" / "---QUuC4vJs_000200_000210.mp4")
     with open(kinetics / "annotations" / "validate.csv", "a") as stream:
@@ -215,10 +166,28 @@ def test_kinetics_limits_what_may_be_missing_and_keeps_videos_apart(kinetics: Pa
         Prepared(kinetics, layout="kinetics")
 
 
-def test_a_folder_of_kinetics_that_an_earlier_version_read_by_its_folders_is_still_read_so(kinetics: Path) -> None:
-    found = find_videos(DatasetConfig(name="d", path=str(kinetics)), kinetics)
-    assert found.layout == "split-folders"
-    assert "layout=kinetics" in found.notes[0]
+def test_a_dataset_stays_what_it_was_first_recognised_as(kinetics: Path) -> None:
+    """By this version or by an earlier one, which knew folders alone: an upgrade must not retrain anybody."""
+    found = Prepared(kinetics)
+    assert found.record["layout"] == "kinetics"
+    source = found.folder / "source.json"
+    record = json.loads(source.read_text())
+    del record["layout"]
+    write_json(source, record)
+    assert Prepared(kinetics).record["layout"] == "split-folders"
+    shutil.rmtree(kinetics / "annotations")
+    assert Prepared(kinetics).record["layout"] == "split-folders"
+
+
+def test_files_that_are_no_lists_are_said_to_have_been_taken_for_some(root: Path) -> None:
+    films(root, "a/1.mp4", "b/2.mp4")
+    write(root, "train.csv", "weight,height", "1,2")
+    write(root, "test.csv", "weight,height")
+    with pytest.raises(
+        ConfigError, match=r"train.csv:1: .*taken for layout lists .*layout=class-folders reads it by its"
+    ):
+        Prepared(root)
+    assert Prepared(root, layout="class-folders").record["splits"] == {"train": 2}
 
 
 # --- Something-Something V2: something-something-v2-*.json, 20bn-something-something-v2/<id>.webm
@@ -226,18 +195,7 @@ def test_a_folder_of_kinetics_that_an_earlier_version_read_by_its_folders_is_sti
 
 @pytest.fixture
 def something(root: Path) -> Path:
-    films(root / "20bn-something-something-v2", "78687.webm", "42326.webm", "1.webm", "2.webm")
-    labels = {"Holding something": "1", "Pretending to put something into something": "0"}
-    start = "something-something-v2-"
-    write(root, f"labels/{start}labels.json", json.dumps(labels))
-    train = [
-        {"id": "78687", "label": "holding potato", "template": "Holding [something]", "placeholders": ["potato"]},
-        {"id": 42326, "label": "x", "template": "Pretending to put [something] into [something]", "placeholders": []},
-    ]
-    write(root, f"labels/{start}train.json", json.dumps(train))
-    write(root, f"labels/{start}validation.json", json.dumps([train[0] | {"id": "1"}]))
-    write(root, f"labels/{start}test.json", json.dumps([{"id": "2"}]))
-    return root
+    return miniatures.something_something(root)
 
 
 def test_something_something_v2(something: Path) -> None:
@@ -246,6 +204,8 @@ def test_something_something_v2(something: Path) -> None:
     expected = {
         f"{place}/78687.webm": ("Holding something", "train"),
         f"{place}/42326.webm": ("Pretending to put something into something", "train"),
+        f"{place}/3.webm": ("Holding something", "train"),
+        f"{place}/4.webm": ("Pretending to put something into something", "train"),
         f"{place}/1.webm": ("Holding something", "val"),
     }
     assert found.record["classes"] == ["Pretending to put something into something", "Holding something"]
@@ -291,18 +251,6 @@ def test_image_folders_in_natural_order(root: Path) -> None:
 # --- CARL's pickles: Pouring, PennAction, FineGym
 
 
-def dump(root: Path, name: str, value: object) -> None:
-    (root / name).write_bytes(pickle.dumps(value))
-
-
-def record(number: int, video: str, labels: list[int], **more: object) -> dict[str, object]:
-    import torch  # the published pickles hold tensors
-
-    labelled = torch.tensor(labels, dtype=torch.float32 if -1 in labels else torch.int64)
-    name = Path(video).stem
-    return {"id": number, "name": name, "video_file": video, "frame_label": labelled, "seq_len": len(labels), **more}
-
-
 def test_pouring(root: Path) -> None:
     films(root, "videos/creamsoda_to_clear1_real_view_0.mp4", "videos/milk_to_clear2_real_view_0.mp4")
     dump(root, "train.pkl", [record(0, "videos/creamsoda_to_clear1_real_view_0.mp4", [0, 0, 1, 3, 3, 4])])
@@ -343,18 +291,8 @@ def test_frame_labels_of_another_length(root: Path) -> None:
 
 
 def test_penn_action(root: Path) -> None:
-    """A pair of records and indices per action; classes keep the published numbers."""
-    names = {0: "0001_baseball_pitch", 7: "0200_pushup", 8: "0300_pullup"}
-    films(root / "penn_action", *(f"videos/{name}.mp4" for name in names.values()), "videos/0400_pullup.mp4")
-    records = [
-        record(i, f"videos/{name}.mp4", [0, 0, 1, 1, 2, 3], action_label=action)
-        for i, (action, name) in enumerate(names.items())
-    ]
-    indices: list[list[int]] = [[] for _ in range(13)]
-    (root / "penn_action" / "train.pkl").write_bytes(pickle.dumps((records, indices)))
-    tested = [record(0, "videos/0400_pullup.mp4", [0, 0, 0, 1, 1, 1], action_label=8)]
-    (root / "penn_action" / "val.pkl").write_bytes(pickle.dumps((tested, indices)))
-    found = Prepared(root / "penn_action", layout="lists", lists={"train": "train.pkl", "val": "val.pkl"})
+    """Classes keep the published numbers, whatever the order of their names."""
+    found = Prepared(miniatures.penn_action(root), layout="lists", lists={"train": "train.pkl", "val": "val.pkl"})
     classes = found.record["classes"]
     assert (classes[0], classes[7], classes[8], len(classes)) == ("baseball_pitch", "pushup", "pullup", 9)
     assert found.labels()["videos/0400_pullup.mp4"] == ("pullup", "val")
@@ -376,21 +314,9 @@ def test_a_pickle_of_no_records_or_of_code(root: Path) -> None:
             Prepared(root, lists={"train": "train.pkl", "val": "val.pkl"})
 
 
-EVENTS = {  # event -> split, elements with class and times
-    "0LtLS9wROrk_E_002407_002435": (
-        "train",
-        [("A_0000_0001", 7, [[0.0, 0.08]]), ("A_0001_0002", 74, [[0, 1], [0.16, 0.2]])],
-    ),
-    "zfqS-wCJSsw_E_006732_006824": (
-        "val",
-        [("A_0000_0001", 12, [[0.04, 0.12]]), ("A_0004_0005", None, [[0.2, 0.24]])],
-    ),
-}
-
-
 def test_finegym_pickles(root: Path) -> None:
-    films(root, *(f"processed_videos/{event}.mp4" for event in EVENTS))
-    train, val = (f"processed_videos/{event}.mp4" for event in EVENTS)
+    films(root, *(f"processed_videos/{event}.mp4" for event in FINEGYM))
+    train, val = (f"processed_videos/{event}.mp4" for event in FINEGYM)
     dump(root, "gym99_train_v1.0.pkl", [record(0, train, [7, 7, 7, -1, 74, 74], event_label=1)])
     dump(root, "gym99_val.pkl", [record(0, val, [-1, 12, 12, 12, -1, -1], event_label=4)])
     found = Prepared(root, layout="lists", lists={"train": "gym99_train_v1.0.pkl", "val": "gym99_val.pkl"})
@@ -400,27 +326,11 @@ def test_finegym_pickles(root: Path) -> None:
 
 
 def test_finegym_annotations_give_what_the_pickles_give(root: Path) -> None:
-    films(root, *(f"processed_videos/{event}.mp4" for event in EVENTS))
-    annotations: dict[str, Any] = {}
-    for event, (split, elements) in EVENTS.items():
-        video, key = event[:11], event[12:]
-        segments = {name: {"stages": len(times), "timestamps": times} for name, _, times in elements}
-        annotations[video] = {
-            key: {"event": 1 if split == "train" else 4, "segments": segments, "timestamps": [[2407, 2435]]}
-        }
-        lists = "gym99_train_element_v1.0.txt" if split == "train" else "gym99_val_element.txt"
-        write(root, lists, *(f"{event}_{name} {label}" for name, label, _ in elements if label is not None))
-    write(root, "finegym_annotation_info_v1.0.json", json.dumps(annotations))
-    write(
-        root,
-        "gym99_categories.txt",
-        "Clabel:   0; set:  1; Glabel:   1; (VT) round-off",
-        "Clabel:  7; set: 21; Glabel:  68; (FX) switch leap with 1 turn",
-    )
+    miniatures.finegym(root)
     found = Prepared(
         root, layout="finegym", lists={"train": "gym99_train_element_v1.0.txt", "val": "gym99_val_element.txt"}
     )
-    train, val = (f"processed_videos/{event}.mp4" for event in EVENTS)
+    train, val = (f"processed_videos/{event}.mp4" for event in FINEGYM)
     labels = load_frame_labels(found.folder)
     assert labels[train].tolist() == [7, 7, 7, -1, 74, 74]
     assert labels[val].tolist() == [-1, 12, 12, 12, -1, -1]
