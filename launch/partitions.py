@@ -55,6 +55,12 @@ def check_requests(plan: Plan, names: Collection[str], profile: Profile, site: S
 def _problems(
     template: str, resources: Resources, parameters: Mapping[str, Any], profile: Profile, site: Site
 ) -> list[str]:
+    delay_s = profile.policy.signal_delay_s
+    if resources.timeout_min * 60 <= delay_s:
+        return [
+            f"{template} has {resources.timeout_min} min, and is told to save and stop {delay_s} s before their end: "
+            f"raise stages.{template}.resources.timeout_min, or lower signal_delay_s in profile {profile.name}"
+        ]
     wanted = str(parameters.get("partition") or site.default or "")
     known = ", ".join(site.partitions)
     if not wanted:

@@ -314,5 +314,5 @@ def _entries(line: str) -> dict[str, str]:
     """`Key=value` pairs; of a key that occurs twice the first one, since names and comments hold what people like."""
     found: dict[str, str] = {}
     for key, value in _ENTRY.findall(line):
-        found.setdefault(key, value)
+        found.setdefault(key, value.strip())
     return found

@@ -223,6 +223,7 @@ def test_what_a_partition_gives(make_plan, stage, partition, resources):
         ({"partition": "gpu"}, {"gpus_per_node": 8, "nodes": 7}, "7 such nodes, and partition gpu has 6"),
         ({"partition": "gpu"}, {"mem_gb": 400, "nodes": 3}, "3 such nodes, and partition gpu has 2"),
         ({"partition": "short,gpu"}, {"timeout_min": 10_000}, "partition short allows 120"),
+        ({}, {"timeout_min": 2}, r"one has 2 min, .*save and stop 120 s before.*timeout_min.*signal_delay_s"),
     ],
 )  # fmt: skip
 def test_what_a_partition_does_not_give_is_told_with_value_limit_and_key(make_plan, stage, parameters, resources, said):

@@ -1,0 +1,307 @@
+"""Lines of probes on a real Slurm: what is queued, what runs, and what a person is told."""
+
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from launch.batches import open_batches
+from launch.claims import attempts
+from launch.profiles import Profile
+from launch.provenance import CHECKOUT
+from launch.scheduler import Scheduler, SchedulerRefusedError
+from launch.snapshot import snapshot
+from launch.store import Store
+from tests.slurm.daemons import wait_until
+from tests.slurm.lines import LATER, NOW, SMALL, Line, cancel_all, edges, lanes, verdicts
+from tests.slurm.variant import Variant
+from vssl.config import ConfigError
+
+HOSTILE = 'it\'s "so" $(touch pwned) `touch pwned`; %j %% é 日本\t'
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory):
+    return snapshot(Store(tmp_path_factory.mktemp("code")))
+
+
+@pytest.fixture
+def line(sandbox, code, tmp_path, monkeypatch):
+    """`line(plan)`: a line whose store is below tmp_path, on the shared cluster, or on another one."""
+    monkeypatch.setattr("launch.submission.snapshot", lambda store: code)
+
+    def make(plan, *, on=sandbox, root="store"):
+        monkeypatch.setenv("SLURM_CONF", on.environment["SLURM_CONF"])
+        return Line(sandbox=on, plan=plan, root=tmp_path / root)
+
+    return make
+
+
+def test_a_chain_of_lanes_runs_to_its_end(line):
+    one = line(lanes(2))
+    assert one.type() == 0
+    assert edges(one.queue())["2_0" if "2_0" in edges(one.queue()) else one.queue()[-1].job].startswith("aftercorr:")
+    assert one.scheduler.writes == 4
+    one.wait()
+    assert one.done() == set(one.plan.by_name), one.logs()
+    assert verdicts(one.store) == {"done": 4}
+    assert one.type() == 0
+    (attempt,) = attempts(one.store.stage(one.plan["second.1"].folder))
+    assert attempt["slurm"]["job"].endswith("_1")
+
+
+def test_hostile_names_and_paths_end_as_data(line, tmp_path):
+    first, second = lanes(1).stages
+    before = replace(second.inputs["before"][0], stage=HOSTILE)
+    stages = (replace(first, name=HOSTILE, element=HOSTILE), replace(second, inputs={"before": (before,)}))
+    plan = replace(lanes(1), stages=stages)
+    one = line(plan, root="a b'c\"d$(touch pwned)`touch pwned`;é 日本 %j %x%")
+    words = 'it\'s "mine" $(touch pwned) `touch pwned`; %j é'
+    profile = replace(NOW, parameters={"comment": words}, setup=("cd /", "set -eu"), teardown=("exit 7",))
+    assert one.type(profile=profile) == 0
+    assert one.scheduler.show_job(one.queue()[0].job)["Comment"] == words
+    one.wait()
+    assert one.done() == {HOSTILE, "second.0"}, one.logs()
+    assert not [*tmp_path.rglob("pwned"), *CHECKOUT.glob("pwned"), *one.sandbox.folder.rglob("pwned")]
+    assert verdicts(one.store) == {"done": 2}
+
+
+@pytest.mark.parametrize("character", [":", "\\", "\n"])
+def test_a_root_that_no_script_can_name_is_refused(line, character):
+    with pytest.raises(ConfigError, match="choose another store with root=FOLDER"):
+        line(lanes(1), root=f"a{character}b").type()
+    assert not line(lanes(1)).queue()
+
+
+INSIDE = """
+import os, sys
+from pathlib import Path
+from tests.slurm.lines import Line, lanes
+sys.exit(Line(sandbox=None, plan=lanes(1), root=Path(sys.argv[1])).type())
+"""
+
+
+def test_submission_from_inside_a_job_that_inherits_nothing(line, sandbox, tmp_path, monkeypatch):
+    one = line(lanes(1), root="inside")
+    script = tmp_path / "outer.sh"
+    script.write_text(
+        "#!/bin/bash\n#SBATCH --ntasks=2 --mem=100 --time=5 --job-name=outer --signal=USR1@60\n"
+        "export RANK=1 WORLD_SIZE=2 MASTER_ADDR=nowhere MASTER_PORT=1 TORCHELASTIC_RUN_ID=x VSSL_LAUNCHED=1\n"
+        f"export SLURM_CONF={sandbox.environment['SLURM_CONF']} SBATCH_EXPORT=NONE SBATCH_ARRAY_INX=7\n"
+        f"export PYTHONPATH={CHECKOUT} SQUEUE_FORMAT=%i SBATCH_TIMELIMIT=99 SBATCH_JOB_NAME=x\n"
+        f"exec {sys.executable} -c '{INSIDE}' {one.root}\n"
+    )  # fmt: skip
+    sandbox.run("sbatch", "--export=NONE", f"--output={tmp_path}/outer.log", str(script))
+    wait_until(lambda: len(list(one.store.batches.glob("*/job.json"))) == 2, "the inner submission")
+    one.wait()
+    assert one.done() == set(one.plan.by_name), (tmp_path / "outer.log").read_text() + one.logs()
+    (attempt,) = attempts(one.store.stage(one.plan["first.0"].folder))
+    assert attempt["ranks"] == 1, "what surrounds the launcher is not the job's"
+
+
+def test_the_environment_of_a_site_that_exports_nothing(line, monkeypatch):
+    monkeypatch.setenv("SBATCH_EXPORT", "NONE")
+    monkeypatch.setenv("CANARY", "sugar-and-salt")
+    one = line(lanes(1, "first"))
+    assert one.type(profile=replace(NOW, setup=("env > env.txt",))) == 0
+    one.wait()
+    assert one.done() == {"first.0"}, one.logs()
+    for path in one.root.rglob("*"):
+        assert not path.is_file() or b"sugar-and-salt" not in path.read_bytes(), path
+
+
+def test_a_failure_ends_its_own_lane_and_the_same_line_sends_it_again(line):
+    plan = lanes(3)
+    stages = [replace(one, config={**one.config, "fail_at": 1}) if one.name == "first.1" else one for one in plan]
+    broken, one = line(replace(plan, stages=tuple(stages))), line(plan)
+    assert broken.type() == 0
+    broken.wait()
+    assert one.done() == {"first.0", "second.0", "first.2", "second.2"}, one.logs()
+    assert verdicts(one.store) == {"done": 4, "exception": 1}
+    writes = one.scheduler.writes
+    assert one.type() == 0
+    assert one.scheduler.writes - writes == 4
+    one.wait()
+    assert one.done() == set(plan.by_name), one.logs()
+    assert one.starts() == Counter(
+        {"first.0": 1, "first.1": 2, "first.2": 1, "second.0": 1, "second.1": 1, "second.2": 1}
+    )
+
+
+def test_no_child_of_a_parent_that_failed_and_was_forgotten_starts(line, sandbox_of, monkeypatch):
+    """The launcher dies between the release of the parent and that of the child; then Slurm forgets the parent."""
+    cluster = sandbox_of(Variant(min_job_age_s=2, accounting=False))
+    plan = lanes(1, fail_at=0)
+    one = line(plan, on=cluster)
+
+    def release_the_first(ids):
+        Scheduler().release(ids[:1])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.scheduler, "release", release_the_first)
+        patch.setattr(one.scheduler, "cancel", lambda ids: None)  # as dead as by SIGKILL
+        with pytest.raises(KeyboardInterrupt):
+            one.type()
+    for batch in one.store.batches.iterdir():
+        (batch / "void.json").unlink()
+    parent, child = (entry.job for entry in one.queue())
+    wait_until(lambda: not one.scheduler.show_job(parent), "Slurm to forget the parent")
+    # Slurm cancels the held child while it looks for jobs to forget, if it does so before the parent is forgotten.
+    assert [entry.job for entry in one.queue()] in ([child], [])
+    assert one.type(profile=LATER) == 0
+    again = edges(one.queue())
+    assert len(again) == 2
+    assert not {parent, child} & again.keys()
+    assert list(again.values()) == ["", f"afterok:{next(iter(again))}"]
+    cancel_all(cluster)
+    assert one.starts() == {"first.0": 1}, "the child never ran"
+
+
+def test_the_prefix_that_fits_is_queued_and_the_rest_follows(line, sandbox_of, capsys):
+    cluster = sandbox_of(Variant(max_submit_jobs=5))
+    one = line(lanes(4, steps=1), on=cluster)
+    assert one.type(profile=LATER) == 75
+    assert "5 of 8 stages queued now" in capsys.readouterr().out
+    assert len(one.queue()) == 5
+    cancel_all(cluster)
+    assert one.type(follow=True, look_every_s=1.0) == 0
+    one.wait()
+    assert one.done() == set(one.plan.by_name), one.logs()
+    assert set(one.starts().values()) == {1}
+
+
+def test_a_limit_that_only_sbatch_knows_of(line, sandbox_of, monkeypatch, capsys):
+    cluster = sandbox_of(Variant(max_submit_jobs=5))
+    one = line(lanes(4), on=cluster)
+    monkeypatch.setattr(one.scheduler, "submit_limit", lambda account, qos: None)
+    assert one.type(profile=LATER) == 75
+    said = capsys.readouterr().out
+    assert "5 of 8 stages queued now" in said, "the second array does not fit, nor does its half"
+    assert "the queue takes no more jobs of yours" in said
+    assert not [entry.job for entry in one.queue() if entry.reason.startswith("JobHeld")]
+    assert len(open_batches(one.store)) == 2
+    assert line(lanes(1), on=cluster).scheduler.submit_limit() == 5
+    cancel_all(cluster)
+
+
+def test_a_controller_that_is_away_is_try_again(line, sandbox, capsys, monkeypatch):
+    one = line(lanes(1))
+    monkeypatch.setattr("launch.scheduler.READ_TRIES", 1)
+    with sandbox.stopped("slurmctld"):
+        assert one.type() == 75
+    said = capsys.readouterr()
+    assert "Unable to contact slurm controller" in said.err
+    assert "the same line again goes on from here" in said.err
+    assert not one.root.exists()
+
+    one.scheduler.timeout_s = 2.0  # Slurm's own commands try for 9
+    submit, sent = one.scheduler.submit, []
+
+    def away_for_the_second(script, cwd):
+        if sent:
+            sandbox.stop("slurmctld")
+        sent.append(submit(script, cwd))
+        return sent[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one.scheduler, "submit", away_for_the_second)
+        assert one.type() == 75
+    sandbox.start("slurmctld")
+    one.scheduler.timeout_s = 60.0
+    assert [entry.reason for entry in one.queue()] == ["JobHeldUser"]
+    assert one.type() == 0
+    one.wait()
+    assert one.done() == set(one.plan.by_name), one.logs()
+    assert one.starts() == {"first.0": 1, "second.0": 1}
+
+
+def test_what_slurm_refuses_is_told_with_its_words(line):
+    one = line(lanes(1))
+    with pytest.raises(
+        ConfigError, match=r"Slurm refused first: .*Invalid feature specification.*nothing of this line"
+    ):
+        one.type(profile=replace(NOW, parameters={"constraint": "unheard_of"}))
+    with pytest.raises(ConfigError, match=r"no partition `hihg` \(did you mean `high`\?\); accepted: cpu, high, short"):
+        one.type(profile=replace(NOW, parameters={"partition": "hihg"}))
+    with pytest.raises(ConfigError, match=r"first asks for 10 min, and partition short allows 2 \(MaxTime\)"):
+        one.type(profile=replace(NOW, parameters={"partition": "short"}))
+    wide = tuple(replace(stage, resources=replace(SMALL, mem_gb=99)) for stage in one.plan)
+    big = line(replace(one.plan, stages=wide))
+    with pytest.raises(ConfigError, match=r"99 GB a node, and partition cpu has 15\.\d+ on its largest"):
+        big.type()
+    assert not one.queue()
+    assert not open_batches(one.store)
+
+
+def test_a_profile_reaches_the_job(line, tmp_path):
+    (tmp_path / "mine.sh").write_text(f'#!/bin/bash\nexec {sys.executable} "$@"\n')
+    (tmp_path / "mine.sh").chmod(0o755)
+    one = line(lanes(1, "first", steps=40, step_s=0.1))
+    profile = Profile(
+        name="p",
+        parameters={"partition": "high", "additional_parameters": {"nice": 5}},
+        setup=("export SITE=here",),
+        teardown=("echo $SITE after > teardown.txt",),
+        python=str(tmp_path / "mine.sh"),
+        array_parallelism=1,
+    )
+    assert one.type(profile=profile) == 0
+    job = one.scheduler.show_job(one.queue()[0].job)
+    assert (job["Partition"], job["Nice"], job["Requeue"], job["ArrayTaskThrottle"]) == ("high", "5", "1", "1")
+    one.wait()
+    assert one.done() == {"first.0"}, one.logs()
+    (batch,) = one.store.batches.iterdir()
+    assert (batch / "teardown.txt").read_text() == "here after\n"
+
+
+def test_the_calls_of_a_large_sweep_are_few(line, capsys):
+    one = line(lanes(250, "single", "cross", "linear", "retrieval"))
+    began = time.monotonic()
+    assert one.type(profile=LATER) == 0
+    took_s = time.monotonic() - began
+    assert one.scheduler.writes == 8
+    assert len(one.queue()) == 1000
+    assert took_s < 20, "5 s on a machine that has nothing else to do"
+    with capsys.disabled():
+        print(f" [1000 stages: {one.scheduler.writes} write calls, {took_s:.1f} s]", end="")
+    cancel_all(one.sandbox)
+
+
+def test_slurms_answers_are_understood(line):
+    """The formats that the launcher reads, on this very release."""
+    one = line(lanes(2, "first", steps=100, step_s=0.2))
+    assert one.type() == 0
+    slurm = one.scheduler
+    first, second = (entry.job for entry in one.queue())
+    wait_until(lambda: {entry.state for entry in one.queue()} == {"RUNNING"}, "both elements to run")
+    entry = one.queue()[0]
+    assert entry.end_s - entry.start_s == 600
+    assert abs(entry.start_s - time.time()) < 60
+    assert (entry.nodes.startswith("vssl-n"), entry.restarts, entry.partition) == (True, 0, "cpu")
+    job = slurm.show_job(first)
+    assert (job["JobState"], job["ArrayTaskId"], float(job["EndTime"])) == ("RUNNING", "0", entry.end_s)
+    slurm.requeue(first)
+    wait_until(lambda: one.queue()[0].reason == "BeginTime", "the requeued element to wait")
+    assert one.queue()[0].restarts == 1
+    slurm.start_now(first)
+    wait_until(lambda: one.queue()[0].state == "RUNNING", "the requeued element to start")
+    slurm.start_now(first)  # which runs already
+    slurm.cancel([second, "99999", "99999_1"])
+    wait_until(lambda: [entry.job for entry in one.queue()] == [first], "the cancelled element to end")
+    slurm.cancel([first.partition("_")[0]])
+    one.wait()
+    rows = slurm.accounting([first.partition("_")[0]], time.time() - 3600)
+    assert Counter(row["JobID"] for row in rows) == {first: 2, second: 1}, "every execution is a row"
+    assert {row["State"].partition(" ")[0] for row in rows} <= {"REQUEUED", "CANCELLED"}
+    assert all(row["Start"].isdigit() for row in rows)
+    assert slurm.show_job("99999_1") == {}
+    slurm.release(["99999"])
+    (batch,) = one.store.batches.iterdir()
+    assert "to start at" in slurm.test_only(batch / "script.sh", batch)
+    with pytest.raises(SchedulerRefusedError, match="Invalid job id"):
+        slurm.requeue("99999_1")
+    assert slurm.config()["MaxArraySize"] == "1001"
+    assert slurm.submit_limit() is None
