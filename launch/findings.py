@@ -15,7 +15,7 @@ LOST: Cause = "node_failure"
 _EARLY_S = 65.0  # Slurm sends the signal before a time limit up to a minute early
 
 _OUT_OF_MEMORY = re.compile(
-    r"^.*(oom[-_ ]?kill|out[-_ ]of[-_ ]memory handler|exceeded (job )?memory limit).*$", re.I | re.M
+    r"^slurmstepd.*(oom[-_ ]?kill|out[-_ ]of[-_ ]memory handler|exceeded (job )?memory limit).*$", re.I | re.M
 )
 _CANCELLED = re.compile(r"\*\*\* JOB \S+ ON \S+ CANCELLED AT \S+(?: DUE TO ([A-Z ]+?))? \*\*\*")
 _TASK_ENDED = re.compile(r"^srun: error: (\S+): tasks? ([\d,-]+): (.+)$", re.M)
@@ -68,7 +68,7 @@ class Evidence:
     records: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)  # rank -> exit record
     attempt: Mapping[str, Any] | None = None  # of this launch
     slurm: SlurmFacts | None = None
-    log: str = ""  # what the script, srun and Slurm's daemons printed in this launch
+    log: str = ""  # what the ranks, then the script, srun and Slurm's daemons printed in this launch
     last_line: str = ""  # of what rank 0 printed
 
 
@@ -76,6 +76,9 @@ def find(evidence: Evidence, signal_delay_s: float) -> Finding:
     """The cause, from what is certain to what is guessed: a rank's own word, then Slurm's, then what is missing."""
     if evidence.is_done:
         return Finding("done")
+    slurm = evidence.slurm
+    if slurm is not None and slurm.restarts > evidence.restart:  # whatever ranks say: they may have been superseded
+        return Finding(slurm_said(evidence.log) or LOST, "Slurm requeued it", by_slurm=True)
     return _by_records(evidence) or _by_slurm(evidence, signal_delay_s) or _by_absence(evidence)
 
 
@@ -110,8 +113,6 @@ def _by_slurm(evidence: Evidence, signal_delay_s: float) -> Finding | None:
     """What Slurm did to the job, or an agreed stop that it or a person asked for."""
     slurm, said = evidence.slurm, slurm_said(evidence.log)
     stopped = {one["cause"] for one in evidence.records.values() if one["cause"] in STOPS}
-    if slurm is not None and slurm.restarts > evidence.restart:
-        return Finding(said or LOST, "Slurm requeued it", by_slurm=True)
     if (slurm is not None and slurm.preempted) or said == "preempted":
         return Finding("preempted", "" if stopped else "preempted before it had saved")
     if slurm is None:

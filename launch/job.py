@@ -89,7 +89,7 @@ def _run_on_slurm(execution: Execution, allocation: Allocation, batch: BatchFold
     from launch.scheduler import Scheduler
 
     scheduler = Scheduler(timeout_s=_ANSWER_S)
-    account_for_lost_launches(batch, index, allocation, execution.folder, scheduler)
+    account_for_lost_launches(batch, index, execution.launch.ranks, allocation, execution.folder, scheduler)
     check_budget(batch, index, allocation.restart, execution.policy)
     end_s = allocation.end_s or end_of_job(allocation, scheduler)
     execution = replace(

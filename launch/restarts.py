@@ -1,6 +1,7 @@
 """Launches whose script could not say how they ended, because its machine was gone: the next one says it for them."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from vssl.config import ConfigError
 if TYPE_CHECKING:
     from launch.scheduler import Scheduler
 
-_LOG_BYTES = 1 << 20
+_LOG_BYTES = 1 << 16  # from the end: what is looked for is printed last
 _ACCOUNTED: Mapping[str, Cause] = {
     "PREEMPTED": "preempted",
     "NODE_FAIL": "node_failure",
@@ -36,13 +37,14 @@ class BudgetSpentError(Exception):
 
 
 def account_for_lost_launches(
-    batch: BatchFolder, index: int, allocation: Allocation, folder: StageFolder, scheduler: "Scheduler"
+    batch: BatchFolder, index: int, ranks: int, allocation: Allocation, folder: StageFolder, scheduler: "Scheduler"
 ) -> None:
     """Write the missing verdicts on earlier starts of this job. Slurm started it again by itself, so they count once.
 
     Args:
         batch: the job's batch.
         index: of the element in it.
+        ranks: of the stage.
         allocation: this start of the job.
         folder: the stage's folder.
         scheduler: its accounting, where that is on, remembers what happened.
@@ -51,7 +53,7 @@ def account_for_lost_launches(
         path = batch.verdict(index, restart)
         if path.exists():
             continue
-        log, size = log_since(batch, index, verdicts(batch, index, restart))
+        log, log_bytes = log_since(batch, index, ranks, verdicts(batch, index, restart))
         cause = slurm_said(log) or _accounted(batch, allocation, restart, scheduler) or LOST
         attempt = attempt_of(folder, f"{allocation.job}.{restart}")
         record = {
@@ -61,7 +63,7 @@ def account_for_lost_launches(
             "decision": "requeue",
             "exit_code": TRY_AGAIN,
             "by_slurm": True,
-            "log_bytes": size,
+            "log_bytes": log_bytes,
             "at_ms": now_ms() if attempt is None else round(1000 * last_sign_s(attempt, folder)),
         }
         path.parent.mkdir(exist_ok=True)
@@ -89,16 +91,27 @@ def verdicts(batch: BatchFolder, index: int, restart: int) -> list[Mapping[str, 
     return [verdict for verdict in found if verdict is not None]
 
 
-def log_since(batch: BatchFolder, index: int, earlier: list[Mapping[str, Any]]) -> tuple[str, int]:
-    """(what the script's log says of the launch after these verdicts, the log's length): it grows over restarts."""
-    start = max((int(verdict.get("log_bytes") or 0) for verdict in earlier), default=0)
-    return _read(batch.script_log(index), start)
+def log_since(
+    batch: BatchFolder, index: int, ranks: int, earlier: Sequence[Mapping[str, Any]]
+) -> tuple[str, dict[str, int]]:
+    """(what the logs say of the launch after some verdicts, the length of each log): they grow over restarts.
+
+    Slurm's daemons write into the log of the first rank of their node, and srun into the script's, which comes last.
+    """
+    starts: dict[str, int] = {}
+    for verdict in earlier:
+        starts |= verdict.get("log_bytes") or {}
+    texts, sizes = [], {}
+    for path in (*(batch.rank_log(index, rank) for rank in range(ranks)), batch.script_log(index)):
+        text, sizes[path.name] = _read(path, starts.get(path.name, 0))
+        texts.append(text)
+    return "\n".join(texts), sizes
 
 
 def _read(path: Path, start: int) -> tuple[str, int]:
     try:
         with open(path, "rb") as stream:
-            size = stream.seek(0, 2)
+            size = stream.seek(0, os.SEEK_END)
             stream.seek(max(start, size - _LOG_BYTES))
             return stream.read().decode(errors="replace"), size
     except FileNotFoundError:

@@ -62,7 +62,7 @@ class Known:
 
     evidence: Evidence
     progress: str
-    log_bytes: int
+    log_bytes: Mapping[str, int]
 
 
 class Settlement:
@@ -123,7 +123,8 @@ class Settlement:
         return verdict.exit_code
 
     def _look(self) -> Known:
-        log, log_bytes = log_since(self.batch, self.index, verdicts(self.batch, self.index, self.allocation.restart))
+        earlier = verdicts(self.batch, self.index, self.allocation.restart)
+        log, log_bytes = log_since(self.batch, self.index, self.ranks, earlier)
         job = self._patiently(lambda: self.scheduler.show_job(self.allocation.job))
         slurm = None if job is None else SlurmFacts.of(job)
         records = ExitRecords(self.batch, self.index, str(self.allocation.restart))

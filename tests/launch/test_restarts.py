@@ -24,7 +24,7 @@ def batch(store):
 
 def account(store, batch, restart, slurm=None):
     folder = store.stage(STAGE.folder)
-    account_for_lost_launches(batch, 1, allocation(restart=restart), folder, slurm or ScriptedSlurm())
+    account_for_lost_launches(batch, 1, 1, allocation(restart=restart), folder, slurm or ScriptedSlurm())
     return verdicts(batch, 1, restart)
 
 
