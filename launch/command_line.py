@@ -14,7 +14,7 @@ KEYS = (
     *("only", "from", "until", "force", "store", "grid", "stages"),
 )
 FLAGS = ("--follow", "--mermaid")
-ACTIONS = ("submit", "plan", "preflight")
+ACTIONS = ("submit", "plan", "preflight", "render")
 EXECUTORS = ("auto", "slurm", "local", "debug")
 _SETTING = "STAGE.KEY=VALUE, with `all` as STAGE for every stage"
 _STORE_KEYS = "store.read=[FOLDER,...], store.artifact_root.KIND=FOLDER and store.visibility_s=SECONDS"

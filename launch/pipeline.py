@@ -51,12 +51,11 @@ def _here() -> Path:
 
 
 def _run(line: CommandLine) -> int:
-    executor = _executor(line) if line.action == "submit" else line.executor
-    on_slurm = executor == "slurm" or line.cluster is not None
-    profile = read_profile(line.cluster, _CHECKOUT) if on_slurm else None
-    if line.action == "submit" and executor != "slurm":
+    executor = {"plan": line.executor, "render": "slurm"}.get(line.action) or _executor(line)
+    profile = read_profile(line.cluster, _CHECKOUT) if executor == "slurm" or line.cluster is not None else None
+    if executor in ("local", "debug"):
         _say_ignored(line, executor)
-    store = _store(line, None if executor in ("local", "debug") else profile)
+    store = _store(line, profile if executor == "slurm" else None)
     store.check()
     composer = Composer(_CHECKOUT / "configs")
 
@@ -76,7 +75,12 @@ def _run(line: CommandLine) -> int:
     if line.action == "preflight":
         from launch.preflight import preflight
 
-        return preflight(plan, selection, store)
+        return preflight(plan, selection, store, profile=profile if executor == "slurm" else None)
+    if line.action == "render":
+        from launch.render import render
+
+        assert profile is not None
+        return render(plan, chosen, store, profile=profile, force=selection.force)
     if executor == "slurm":
         from launch.executors import slurm
 

@@ -94,7 +94,7 @@ def test_a_plan_leaves_the_heavy_packages_unloaded(tmp_path: Path) -> None:
         (["sweep=sweeps/nothing.yaml"], "/sweeps/nothing.yaml; give an existing file, or a name"),
         (["sweep=vicc_cross", "scale=smok"], "did you mean `smoke`"),
         (["sweep=vicc_cross", "cluster=a10"], "did you mean `a100`"),
-        (["sweep=vicc_cross", "action=preflght"], "accepted: submit, plan, preflight"),
+        (["sweep=vicc_cross", "action=preflght"], "accepted: submit, plan, preflight, render"),
         (["sweep=vicc_cross", "executor=slum"], "accepted: auto, slurm, local, debug"),
         (["sweep=vicc_cross", "grid.linear.optim.base_lr=0.1,0.3"], "'grid.linear.optim.base_lr=[0.1,0.3]'"),
         (["sweep=vicc_cross", "grid.linear.optim.base_lrr=[1]"], "did you mean `optim.base_lr`"),
