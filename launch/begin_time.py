@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from launch.scheduler import QueuedElement, Scheduler
 
 LOOK_EVERY_S = 2.0  # all helpers of a store together, while a job is on its way back into the queue
-FAR_S = 15.0  # a begin time that is nearer has been brought forward already
+CLEARED_S = 10.0  # after which a job that still waits for its begin time is helped once more
+_NO_REASON = ("None", "")
 FORGET_S = 600.0  # a job that was never requeued after all
 _LOOKED = ".looked"
 
@@ -59,12 +60,15 @@ def clear_begin_times(
     started = []
     for path in markers:
         entry = entries.get(path.stem)
+        if entry is not None and entry.state == "PENDING" and entry.reason in _NO_REASON:
+            continue  # just back, and Slurm has not looked at it yet
         if entry is not None and entry.state == "PENDING" and entry.reason == "BeginTime":
-            if _comes_soon(entry):
-                continue  # but Slurm may set it again when the last process is gone: the marker stays
+            if _was_cleared(path):
+                continue
             with suppress(SchedulerSilentError, SchedulerRefusedError):  # the next look tries again
                 scheduler.start_now(path.stem)
                 started.append(path.stem)
+                write_json(path, {**(read_json(path) or {}), "cleared_at_ms": now_ms()})
         elif _is_over(path, entry):
             path.unlink(missing_ok=True)
     return started
@@ -82,9 +86,13 @@ def helper(store: Store) -> Callable[[], object]:
     return help_others
 
 
-def _comes_soon(entry: "QueuedElement") -> bool:
-    """Whether a helper has brought a begin time forward already; each time anew, it would never come."""
-    return entry.start_s is not None and entry.start_s - time.time() < FAR_S
+def _was_cleared(path: Path) -> bool:
+    """Whether somebody has just brought the begin time forward, by seconds: done again and again, it would never come.
+
+    The marker stays, since Slurm sets the time again if the job's last process ends after that.
+    """
+    cleared_ms = (read_json(path) or {}).get("cleared_at_ms", 0)
+    return time.time() - int(cleared_ms) / 1000 < CLEARED_S
 
 
 def _markers(store: Store) -> list[Path]:

@@ -34,7 +34,7 @@ def test_nothing_is_asked_while_nothing_was_requeued(store, slurm):
     assert slurm.reads == 0
 
 
-def test_a_job_that_waits_for_its_begin_time_is_started_until_it_runs(store, slurm):
+def test_a_job_that_waits_for_its_begin_time_is_started_until_it_runs(store, slurm, monkeypatch):
     mark_requeued(store, JOB, 0)
     slurm.entries = [queued(JOB, state="RUNNING", reason="None", restarts=0)]
     assert clear_begin_times(store, slurm) == [], "the script has not asked for its requeue yet"
@@ -45,6 +45,13 @@ def test_a_job_that_waits_for_its_begin_time_is_started_until_it_runs(store, slu
     assert clear_begin_times(store, slurm) == [JOB]
     assert slurm.started == [JOB]
     assert markers(store) == [JOB], "until it is seen to have helped"
+    assert clear_begin_times(store, slurm) == [], "again and again, the time would never come"
+    slurm.entries = [queued(JOB, reason="None")]
+    assert clear_begin_times(store, slurm) == []
+    assert markers(store) == [JOB], "Slurm has not looked at it yet"
+    monkeypatch.setattr(begin_time, "CLEARED_S", 0.0)
+    slurm.entries = [queued(JOB)]
+    assert clear_begin_times(store, slurm) == [JOB], "it was set again when the last process was gone"
     slurm.entries = [queued(JOB, state="RUNNING", reason="None")]
     assert clear_begin_times(store, slurm) == []
     assert markers(store) == []
@@ -75,7 +82,7 @@ def test_many_helpers_ask_as_often_as_one(store, monkeypatch):
     assert sum(one.reads for one in helpers) == 1
 
 
-@pytest.mark.parametrize("reason", ["Resources", "Priority", "JobHeldUser", "None"])
+@pytest.mark.parametrize("reason", ["Resources", "Priority", "JobHeldUser"])
 def test_a_job_that_waits_for_something_else_is_let_go(store, slurm, reason):
     mark_requeued(store, JOB, 0)
     slurm.entries = [queued(JOB, reason=reason)]
