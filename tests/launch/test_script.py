@@ -149,10 +149,8 @@ def test_any_other_path_ends_as_data(folder, tmp_path):
     script = text(batch=batch, snapshot=code, profile=replace(PLAIN, setup=("cd /",))).replace(sys.executable, "python")
     for name in ("srun", "python"):
         program = tmp_path / name
-        program.write_text(
-            f'#!/bin/bash\nprintf "%s\\0" {name} "$PWD" "$PYTHONPATH" "$VSSL_ATTEMPT" "$@" >> {tmp_path}/said\n'
-        )
-        program.write_text(program.read_text() + f"exit {3 if name == 'srun' else 75}\n")
+        say = f'printf "%s\\0" {name} "$PWD" "$PYTHONPATH" "$VSSL_ATTEMPT" "$@" >> {tmp_path}/said'
+        program.write_text(f"#!/bin/bash\n{say}\nexit {3 if name == 'srun' else 75}\n")
         program.chmod(0o755)
     slurm = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", script], env=slurm, capture_output=True, text=True)
