@@ -52,8 +52,8 @@ MAY_IMPORT: dict[str, list[str]] = {
 MAY_IMPORT_LATE: dict[str, list[str]] = {"launch.*": ["vssl.data.prepare"]}
 # packages from outside -> the modules that may import them
 ONLY_IMPORTER: dict[str, list[str]] = {
-    "hydra": ["launch.compose"],
-    "omegaconf": ["launch.compose"],
+    "hydra": ["launch.compose", "launch.flat"],  # the latter is Hydra's own multirun, when it is called
+    "omegaconf": ["launch.compose", "launch.flat"],
     "submitit": ["launch.executors.slurm"],
     "mlflow": ["vssl.tracking", "vssl.tracking_runs"],
     "av": ["vssl.data.decode", "vssl.data.encode"],
