@@ -1,11 +1,14 @@
 """Batches in a fixed order: the same whatever the number of loader processes and ranks, from any step of any epoch."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from vssl.config import ConfigError
 from vssl.data.augment import normalise
@@ -32,6 +35,15 @@ class WindowBatch(TypedDict):
     streams: dict[str, Tensor]  # modality -> (N, 3, T, S, S) float32, normalised
     video_indices: Tensor  # (N,) int64, rows of the dataset
     labels: Tensor  # (N,) int64
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A video that did not decode."""
+
+    video_id: str
+    reason: str
+    process: int  # the loader process that met it; -1: none, the process itself
 
 
 class TrainLoader:
@@ -80,11 +92,12 @@ class TrainLoader:
         self.dataset, self.global_batch_size = dataset, global_batch_size
         self.steps_per_epoch = len(dataset) // global_batch_size
         self.replaced: list[str] = []  # ids of broken videos that this rank met, once each
+        self._broken_in: Counter[int] = Counter()  # loader process -> broken videos that it met
         self._rank, self._world_size = rank, world_size
         self._device = torch.device(device)
         fetch = _EpochSamples(dataset, seed)
         pin = self._device.type == "cuda"
-        self._reader = Reader(fetch, _collate_samples, workers=workers, prefetch=prefetch, pin=pin)
+        self._reader = Reader(fetch, _collate_samples, name=fetch.name, workers=workers, prefetch=prefetch, pin=pin)
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """Batches of an epoch from a step within it to its end.
@@ -100,20 +113,35 @@ class TrainLoader:
         for read in self._reader.read(keys):
             self._report(read["broken"])
             yield Batch(
-                streams={name: normalise(views.to(self._device)) for name, views in read["streams"].items()},
-                labels=read["labels"].to(self._device),
+                streams={name: self._to_device(views) for name, views in read["streams"].items()},
+                labels=read["labels"].to(self._device, non_blocking=True),
                 video_ids=read["video_ids"],
             )
 
     def close(self) -> None:
-        """End the loader processes."""
+        """End the loader processes, and say how many videos broke in each, if any did."""
+        if any(self._broken_in.values()):
+            states = {state.number: state for state in self._reader.states()}
+            for number, count in sorted(self._broken_in.items()):
+                items = f" of {states[number].items} read" if number in states else ""
+                _log.warning("%s: %d videos%s broke", _process(number), count, items)
+            self._broken_in.clear()
         self._reader.close()
 
-    def _report(self, broken: list[tuple[str, str]]) -> None:
-        for video_id, reason in broken:
-            if video_id not in self.replaced:
-                self.replaced.append(video_id)
-                _log.warning("%s broke during training and is replaced by the next video: %s", video_id, reason)
+    def _to_device(self, views: Tensor) -> Tensor:
+        return normalise(views.to(self._device, non_blocking=True))  # from pinned memory, if it is a GPU
+
+    def _report(self, broken: list[Broken]) -> None:
+        for one in broken:
+            self._broken_in[one.process] += 1
+            if one.video_id not in self.replaced:
+                self.replaced.append(one.video_id)
+                _log.warning(
+                    "%s broke during training in %s and is replaced by the next video: %s",
+                    one.video_id,
+                    _process(one.process),
+                    one.reason,
+                )
 
 
 class TestLoader:
@@ -147,7 +175,14 @@ class TestLoader:
         self.videos = range(len(dataset) * rank // world_size, len(dataset) * (rank + 1) // world_size)
         self._device = torch.device(device)
         pin = self._device.type == "cuda"
-        self._reader = Reader(_AllWindows(dataset), _collate_windows, workers=workers, prefetch=prefetch, pin=pin)
+        self._reader = Reader(
+            _AllWindows(dataset),
+            _collate_windows,
+            name=dataset.video_ids.__getitem__,
+            workers=workers,
+            prefetch=prefetch,
+            pin=pin,
+        )
 
     def __iter__(self) -> Iterator[WindowBatch]:
         """
@@ -167,7 +202,10 @@ class TestLoader:
 
     def _batch(self, read: dict[str, Any]) -> WindowBatch:
         return WindowBatch(
-            streams={name: normalise(windows.to(self._device)) for name, windows in read["streams"].items()},
+            streams={
+                name: normalise(windows.to(self._device, non_blocking=True))
+                for name, windows in read["streams"].items()
+            },
             video_indices=read["video_indices"],
             labels=read["labels"],
         )
@@ -180,20 +218,30 @@ class _EpochSamples:
         self._dataset, self._seed = dataset, seed
         self._order: tuple[int, list[int]] = (-1, [])
 
-    def __call__(self, key: tuple[int, int]) -> tuple[Sample, list[tuple[str, str]]]:
+    def __call__(self, key: tuple[int, int]) -> tuple[Sample, list[Broken]]:
         epoch, position = key
-        if self._order[0] != epoch:
-            shuffled = torch.randperm(len(self._dataset), generator=stream(self._seed, epoch, "order"))
-            self._order = (epoch, shuffled.tolist())
-        order = self._order[1]
-        broken: list[tuple[str, str]] = []  # (video id, reason)
+        order = self._order_of(epoch)
+        broken: list[Broken] = []
         for offset in range(len(order)):
             index = order[(position + offset) % len(order)]
             try:
                 return self._dataset.sample(epoch, index), broken
             except BrokenVideo as error:
-                broken.append((self._dataset.video_ids[index], error.reason))
-        raise StageError(f"no video of the split decodes any more; {broken[-1][0]}: {broken[-1][1]}")
+                worker = get_worker_info()
+                number = -1 if worker is None else worker.id
+                broken.append(Broken(self._dataset.video_ids[index], error.reason, number))
+        raise StageError(f"no video of the split decodes any more; {broken[-1].video_id}: {broken[-1].reason}")
+
+    def name(self, key: tuple[int, int]) -> str:
+        """Id of the video of a key, or of the first of those tried in its place."""
+        epoch, position = key
+        return self._dataset.video_ids[self._order_of(epoch)[position]]
+
+    def _order_of(self, epoch: int) -> list[int]:
+        if self._order[0] != epoch:
+            shuffled = torch.randperm(len(self._dataset), generator=stream(self._seed, epoch, "order"))
+            self._order = (epoch, shuffled.tolist())
+        return self._order[1]
 
 
 class _AllWindows:
@@ -207,7 +255,11 @@ class _AllWindows:
             raise StageError(f"{error}; it decoded when the dataset was prepared: is the disk failing?") from None
 
 
-def _collate_samples(items: list[tuple[Sample, list[tuple[str, str]]]]) -> dict[str, Any]:
+def _process(number: int) -> str:
+    return "the training process" if number < 0 else f"loader process {number}"
+
+
+def _collate_samples(items: list[tuple[Sample, list[Broken]]]) -> dict[str, Any]:
     samples = [sample for sample, _ in items]
     return {
         "streams": {name: torch.stack([s["streams"][name] for s in samples]) for name in samples[0]["streams"]},

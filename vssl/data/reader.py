@@ -1,52 +1,75 @@
 """Runs a dataset over lists of keys, in this process or in loader processes, and keeps their order."""
 
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from vssl.data.processes import ignore_signals
+from vssl.data.worker_board import WorkerBoard, WorkerState
 from vssl.run import StageError
 
 Fetch = Callable[[Any], Any]  # key -> item
 Collate = Callable[[list[Any]], Any]  # items of one list of keys -> what the reader yields
+Name = Callable[[Any], str]  # key -> what a person calls it
+
+_END: Any = object()
 
 
 class Reader:
     """Yields `collate([fetch(key) for key in keys])` for each list of keys.
 
-    Loader processes live on from one call of `read` to the next.
+    Loader processes live on from one call of `read` to the next. At most `workers * prefetch` results wait.
 
     Args:
         fetch: called in a loader process, if there are any; must not depend on the process.
         collate: called where `fetch` was.
+        name: of keys, for reports.
         workers: loader processes; 0 for none.
         prefetch: lists of keys that each process works ahead.
         pin: put tensors into page-locked memory, for a GPU.
     """
 
-    def __init__(self, fetch: Fetch, collate: Collate, *, workers: int, prefetch: int, pin: bool) -> None:
-        self._items, self._collate = _Items(fetch), _Collate(collate)
-        self._workers, self._prefetch, self._pin = workers, prefetch, pin
+    def __init__(
+        self, fetch: Fetch, collate: Collate, *, name: Name = str, workers: int, prefetch: int, pin: bool
+    ) -> None:
+        self._board = WorkerBoard(workers)
+        self._items, self._collate = _Items(fetch, self._board), _Collate(collate)
+        self._name, self._workers, self._prefetch, self._pin = name, workers, prefetch, pin
         self._keys = _Keys()
         self._loader: DataLoader[Any] | None = None
 
     def read(self, keys: Sequence[list[Any]]) -> Iterator[Any]:
         """
         Raises:
-            StageError: as raised by `fetch`.
+            StageError: as raised by `fetch`, or a loader process died; the message says of what and over which item.
         """
         if self._workers:
             self._keys.now = keys
             self._loader = self._loader or self._start()
-            results: Iterator[Any] = iter(self._loader)
+            results = _without_interruption(self._loader)
         else:
             results = (self._read_here(some) for some in keys)
-        for result in results:
+        while True:
+            try:
+                result = next(results, _END)
+            except RuntimeError as error:
+                dead = self._dead()
+                if not dead:
+                    raise
+                raise StageError("; ".join(map(self._obituary, dead))) from error
+            if result is _END:
+                return
             if isinstance(result, _Unusable):
                 raise StageError(result.message)
             yield result
+
+    def states(self) -> list[WorkerState]:
+        """What each loader process has done and is doing."""
+        return self._board.states()
 
     def close(self) -> None:
         """End the loader processes; a later `read` starts new ones."""
@@ -69,11 +92,45 @@ class Reader:
             prefetch_factor=self._prefetch,
             persistent_workers=True,
             collate_fn=self._collate,
-            worker_init_fn=_begin_worker,
+            worker_init_fn=_Begin(self._board),
             generator=torch.Generator(),  # else every epoch would draw from the global generator
             pin_memory=self._pin,
             multiprocessing_context="fork",
         )
+
+    def _dead(self) -> list[tuple[WorkerState, int]]:
+        """Loader processes that have ended on their own, with their exit codes."""
+        processes = getattr(getattr(self._loader, "_iterator", None), "_workers", ())
+        codes = {process.pid: process.exitcode for process in processes}
+        return [(state, codes[state.pid]) for state in self.states() if codes.get(state.pid)]
+
+    def _obituary(self, death: tuple[WorkerState, int]) -> str:
+        state, code = death
+        cause = f"exit code {code}" if code > 0 else f"{signal.Signals(-code).name}"
+        over = "between two items" if state.key is None else f"while reading {self._name(state.key)}"
+        hint = ""
+        if code == -signal.SIGKILL:
+            hint = ": most often there was not enough memory; take fewer runtime.workers or a smaller runtime.prefetch"
+        if code == -signal.SIGBUS:
+            hint = ": most often shared memory (/dev/shm) was full; take fewer runtime.workers or runtime.prefetch"
+        return (
+            f"loader process {state.number} (pid {state.pid}) died of {cause} {over}, after {state.items} items{hint}"
+        )
+
+
+def _without_interruption(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Iterate; when a loader process dies, fail where its result is waited for.
+
+    The data loader's signal handler would raise wherever this process happens to be: in a step, or in the middle of
+    writing a checkpoint.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        return iter(loader)
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
 class _Unusable:
@@ -96,14 +153,20 @@ class _Keys:
 
 
 class _Items(Dataset[Any]):
-    def __init__(self, fetch: Fetch) -> None:
-        self._fetch = fetch
+    def __init__(self, fetch: Fetch, board: WorkerBoard) -> None:
+        self._fetch, self._board = fetch, board
 
     def __getitem__(self, key: Any) -> Any:
+        worker = get_worker_info()
+        if worker is not None:
+            self._board.begin(worker.id, key)
         try:
             return self._fetch(key)
         except StageError as error:
             return _Unusable(str(error))
+        finally:
+            if worker is not None:
+                self._board.end(worker.id)
 
 
 class _Collate:
@@ -115,6 +178,11 @@ class _Collate:
         return unusable or self._collate(items)
 
 
-def _begin_worker(_: int) -> None:
-    ignore_signals()
-    torch.set_num_threads(1)
+class _Begin:
+    def __init__(self, board: WorkerBoard) -> None:
+        self._board = board
+
+    def __call__(self, number: int) -> None:
+        ignore_signals()
+        torch.set_num_threads(1)
+        self._board.enter(number)

@@ -248,6 +248,10 @@ def test_a_file_that_breaks_is_replaced_by_the_next_of_the_order(
     assert found == expected
     assert loader.replaced == [whole[2], whole[7]]
     assert f"{whole[2]} broke during training" in caplog.text
+    processes = {"loader process 0", "loader process 1"} if workers else {"the training process"}
+    summary = [record.message for record in caplog.records if record.message.endswith("broke")]
+    assert summary  # how many broke where, and of how many
+    assert {message.split(":")[0] for message in summary} <= processes
     restored = TrainLoader(clips_of(own_source), 2, seed=0)
     restored.replaced = list(loader.replaced)  # as a checkpoint does
     assert [name for batch in restored.batches(0) for name in batch["video_ids"]] == expected
