@@ -1,6 +1,7 @@
 """Launches whose script could not say how they ended, because its machine was gone: the next one says it for them."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from launch.scheduler import Scheduler
 
 _LOG_BYTES = 1 << 16  # from the end: what is looked for is printed last
+_REQUEUED = re.compile(r"^.*\*\*\* JOB .* DUE TO JOB REQUEUE \*\*\*$", re.M)
 _ACCOUNTED: Mapping[str, Cause] = {
     "PREEMPTED": "preempted",
     "NODE_FAIL": "node_failure",
@@ -105,6 +107,8 @@ def log_since(
     for path in (*(batch.rank_log(index, rank) for rank in range(ranks)), batch.script_log(index)):
         text, sizes[path.name] = _read(path, starts.get(path.name, 0))
         texts.append(text)
+    if earlier and earlier[-1]["decision"] == "requeue" and not earlier[-1].get("by_slurm"):
+        texts[-1] = _REQUEUED.sub("", texts[-1], count=1)  # settle's own, printed after its verdict
     return "\n".join(texts), sizes
 
 

@@ -75,6 +75,17 @@ def test_each_launch_counts_once(store, batch):
     assert len(account(store, batch, 2)) == 2
 
 
+def test_settles_own_requeue_is_no_persons(store, batch):
+    """Slurm writes the same line for both, the former after the verdict."""
+    own = {"cause": "signal", "decision": "requeue", "log_bytes": {"1.log": 0}}
+    write_json(batch.verdict(1, 0), own)
+    batch.script_log(1).write_text(line("JOB REQUEUE"))
+    assert [one["cause"] for one in account(store, batch, 2)] == ["signal", "node_failure"]
+    batch.verdict(1, 1).unlink()
+    batch.script_log(1).write_text(line("JOB REQUEUE") + line("JOB REQUEUE"))
+    assert [one["cause"] for one in account(store, batch, 2)] == ["signal", "signal"]
+
+
 def test_it_ended_when_it_was_last_seen(store, batch):
     """Otherwise the time in the queue would count as used."""
     folder = store.prepare_folder(STAGE.folder, "probe")
