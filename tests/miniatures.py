@@ -5,7 +5,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from tests.films import films
+from tests.films import film, films
 
 
 def write(root: Path, name: str, *lines: str) -> None:
@@ -134,9 +134,12 @@ FINEGYM = {  # event -> split, elements with class and times; the last pair of t
 }
 
 
-def finegym(root: Path) -> Path:
-    """FineGym's own annotations, with the events cut out."""
-    films(root, *(f"processed_videos/{event}.mp4" for event in FINEGYM))
+def finegym(root: Path, *, whole: bool = False) -> Path:
+    """FineGym's own annotations, with the events cut out, or with whole videos of which they are frames 5 to 10."""
+    if whole:
+        film(root / "FineGym_Raw_database" / "0LtLS9wROrk.mkv", frames=20)
+    else:
+        films(root, *(f"processed_videos/{event}.mp4" for event in FINEGYM))
     annotations: dict[str, Any] = {}
     for event, (split, elements) in FINEGYM.items():
         segments = {name: {"stages": len(times), "timestamps": times} for name, _, times in elements}

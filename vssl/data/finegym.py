@@ -2,7 +2,8 @@
 
 `finegym_annotation_info_v*.json` gives the times of events in videos and of elements in events (seconds);
 `gym<99|288>_{train_element_v*,val_element}.txt` have lines `<event id>_A_<start>_<end> <class>`. Videos are the events:
-`<event id>.mp4`, as CARL cuts them. An event is in the split whose list names one of its elements.
+`<event id>.mp4`, as CARL cuts them; where there are none, they are to be cut from the whole videos, `<youtube id>.mp4`.
+An event is in the split whose list names one of its elements.
 """
 
 import json
@@ -21,7 +22,7 @@ from vssl.data.dataset_config import DatasetConfig
 from vssl.data.folders import homes
 from vssl.data.frame_labels import element_labels
 from vssl.data.list_lines import text_lines
-from vssl.data.listing import Entry, Listing
+from vssl.data.listing import Entry, Listing, Trim
 from vssl.data.places import Folders, find_rule
 
 _ELEMENT = re.compile(r"(?P<video>.{11})_(?P<event>E_\d+_\d+)_(?P<element>A_\d+_\d+)\s+(?P<label>\d+)")
@@ -53,13 +54,26 @@ def from_annotations(config: DatasetConfig, root: Path) -> Listing:
         for event, (where, elements) in _elements(root / name).items():
             if event in entries:
                 raise ConfigError(f"{where}: {event} has elements in {split} and in {entries[event].split}")
-            number, segments = _segments(annotations, event, elements, where)
-            frames = partial(element_labels, segments)
-            entries[event] = Entry(f"{event}.mp4", number, split, where, event[:11], frames)
-    place = find_rule([entry.path for entry in entries.values()], homes(root), Folders(root))
-    placed = tuple(replace(entry, path=place(entry.path)) for entry in entries.values())
+            number, segments, (start, end) = _segments(annotations, event, elements, where)
+            frames, whole = partial(element_labels, segments), Trim(f"{event[:11]}.mp4", start, end)
+            entries[event] = Entry(f"{event}.mp4", number, split, where, event[:11], frames, whole)
+    placed, notes = _placed(tuple(entries.values()), root)
     kinds = tuple(str(number) for number in range(max((e.label for e in placed), default=-1) + 1))
-    return Listing("finegym", kinds, placed, frame_classes=_categories(root, tuple(config.lists.values())))
+    names = _categories(root, tuple(config.lists.values()))
+    return Listing("finegym", kinds, placed, notes=notes, misses_files=bool(notes), frame_classes=names)
+
+
+def _placed(entries: tuple[Entry, ...], root: Path) -> tuple[tuple[Entry, ...], tuple[str, ...]]:
+    """The events where they lie; where none is there and whole videos are, the events as they are to be cut."""
+    folders, below = Folders(root), homes(root)
+    place = find_rule([entry.path for entry in entries], below, folders)
+    if not any(folders.find(place(entry.path)) for entry in entries):
+        videos = sorted({entry.trim.video for entry in entries if entry.trim})
+        at = find_rule(videos, below, folders)
+        if any(folders.find(at(video)) for video in videos):
+            cut = tuple(replace(e, trim=replace(e.trim, video=at(e.trim.video))) for e in entries if e.trim)
+            return cut, (f"{len(cut)} events are cut from {len(videos)} videos, as far as these are there",)
+    return tuple(replace(entry, path=place(entry.path), trim=None) for entry in entries), ()
 
 
 def _elements(path: Path) -> Mapping[str, tuple[str, dict[str, int]]]:
@@ -76,17 +90,20 @@ def _elements(path: Path) -> Mapping[str, tuple[str, dict[str, int]]]:
     return events
 
 
-def _segments(annotations: Any, event: str, elements: Mapping[str, int], where: str) -> tuple[int, Segments]:
-    """(number of the kind of event, labelled segments in the order of the annotations)."""
+def _segments(
+    annotations: Any, event: str, elements: Mapping[str, int], where: str
+) -> tuple[int, Segments, tuple[float, float]]:
+    """(number of the kind of event, labelled segments in the order of the annotations, the event in its video)."""
     try:
         annotated = annotations[event[:11]][event[12:]]
         known, number = annotated["segments"] or {}, int(annotated["event"])
+        start, end = map(float, annotated["timestamps"][0])
         rows = [(*map(float, known[one]["timestamps"][-1]), elements[one]) for one in known if one in elements]
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise ConfigError(f"{where}: {event} is not annotated, or not wholly ({error!r})") from None
     if len(rows) < len(elements):
         raise ConfigError(f"{where}: the annotations of {event} lack {', '.join(sorted(set(elements) - set(known)))}")
-    return number, np.array(rows, dtype=np.float64).reshape(-1, 3)
+    return number, np.array(rows, dtype=np.float64).reshape(-1, 3), (start, end)
 
 
 def _categories(root: Path, lists: Sequence[str]) -> tuple[str, ...]:

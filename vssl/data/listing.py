@@ -21,6 +21,15 @@ Kind = Literal["missing", "unreadable", "too short", "frame labels"]
 
 
 @dataclass(frozen=True)
+class Trim:
+    """A part of a longer video, to be cut out of it."""
+
+    video: str  # path of the longer one, relative to the dataset's folder
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
 class Entry:
     """One video as the layout names it."""
 
@@ -30,6 +39,7 @@ class Entry:
     where: str = ""  # "train.txt:12" where a list names it
     group: str = ""  # the recording it was cut from, where that is known
     frame_labels: FrameLabels | None = None
+    trim: Trim | None = None  # where the file is still to be cut
 
 
 @dataclass(frozen=True)

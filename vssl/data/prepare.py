@@ -31,6 +31,7 @@ from vssl.data.listing import Entry, Excluded, Listing
 from vssl.data.manifest import COLUMNS
 from vssl.data.probes import Found, open_probes, probes_folder
 from vssl.data.refusals import TooMany, refuse_broken, refuse_leaks
+from vssl.data.trims import cut
 
 Say = Callable[[str], None]
 
@@ -60,8 +61,14 @@ def prepare(config: DatasetConfig, sources: Path, say: Say) -> dict[str, Any]:
 
         generate(config.generated, root, say)
     listing = find_videos(config, root, earlier=_layout(read_json(folder / "source.json")))
+    files = root
     with open_probes(probes_folder(sources, root)) as probes:
-        found = examine_all([e.path for e in listing.entries], root, probes, _previous(folder), say)
+        failed: Mapping[str, Found] = {}
+        if any(entry.trim for entry in listing.entries):
+            files = (sources.parent / "trimmed" / config.key()).absolute()
+            failed = cut(listing.entries, root, files, probes, say)
+        paths = [entry.path for entry in listing.entries if entry.path not in failed]
+        found = {**failed, **examine_all(paths, files, probes, _previous(folder), say)}
     rows, runs, excluded = _sort_out(listing, found)
     try:
         refuse_broken(config, root, listing, excluded)
@@ -73,7 +80,7 @@ def prepare(config: DatasetConfig, sources: Path, say: Say) -> dict[str, Any]:
         raise ConfigError(error.naming(where)) from None
     report = census(listing, rows, excluded, accepted, _count_frames(runs))
     tell(config.name, report, excluded, say)
-    return _write(config, folder, root, listing, rows, runs, excluded, report)
+    return _write(config, folder, files, listing, rows, runs, excluded, report)
 
 
 def changed(config: DatasetConfig, sources: Path) -> list[str]:
@@ -87,16 +94,19 @@ def changed(config: DatasetConfig, sources: Path) -> list[str]:
     listed = {entry.path: (entry.label, entry.split) for entry in listing.entries}
     known = _previous(folder)
     excluded = {one["path"] for one in record["excluded"]}
+    files = Path(record["root"])  # another one than `root` where videos were cut from longer ones
     found = []
     for path, row in known.items():
         if path not in listed:
             found.append(f"{path} is gone")
-        elif not _same_file(root / path, row):
+        elif not _same_file(files / path, row):
             found.append(f"{path} has another size or time")
         elif listed[path] != (row["label"], row["split"]):
             found.append(f"{path} has another label or split")
-    missing = {one["path"] for one in record["excluded"] if one["reason"].startswith("missing")}
-    found += [f"{path} is there now" for path in listed if path in missing and (root / path).exists()]
+    missing = {one["path"] for one in record["excluded"] if one["reason"].partition(" (")[0].endswith("missing")}
+    for entry in listing.entries:
+        if entry.path in missing and (root / entry.trim.video if entry.trim else files / entry.path).exists():
+            found.append(f"{entry.path} is there now")
     return found + [f"{path} is new" for path in listed if path not in known and path not in excluded]
 
 

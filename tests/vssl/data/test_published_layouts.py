@@ -15,9 +15,10 @@ from tests.miniatures import FINEGYM, HMDB51, dump, record, write
 from vssl.artifacts import write_json
 from vssl.config import ConfigError
 from vssl.data.dataset_config import DatasetConfig
+from vssl.data.decode import read_frames
 from vssl.data.label_runs import load_frame_labels
 from vssl.data.layout import find_videos
-from vssl.data.prepare import prepare
+from vssl.data.prepare import changed, prepare
 
 
 class Prepared:
@@ -344,3 +345,35 @@ def test_finegym_annotations_give_what_the_pickles_give(root: Path) -> None:
         Prepared(
             root, layout="finegym", lists={"train": "gym99_train_element_v1.0.txt", "val": "gym99_val_element.txt"}
         )
+
+
+def test_finegym_events_are_cut_from_whole_videos(root: Path) -> None:
+    """One video is there, one is not; the cut begins at the annotated frame, and is not made twice."""
+    miniatures.finegym(root, whole=True)
+    lists = {"train": "gym99_train_element_v1.0.txt", "val": "gym99_val_element.txt"}
+    found = Prepared(root, layout="finegym", lists=lists)
+    train, val = (f"{event}.mp4" for event in FINEGYM)
+    assert found.record["splits"] == {"train": 1}
+    reason = "FineGym_Raw_database/zfqS-wCJSsw.mp4: missing (gym99_val_element.txt:1)"
+    assert found.report["missing"] == [{"path": val, "reason": reason}]
+    row = found.table.loc[train]
+    assert (row["frames"], row["fps"], row["height"]) == (6, 25.0, 32), "a small video is not made larger"
+    event = Path(found.record["root"]) / train
+    assert event.is_file()
+    whole = read_frames(root / "FineGym_Raw_database" / "0LtLS9wROrk.mkv", range(20))
+    for number, frame in enumerate(read_frames(event, range(6))):
+        differences = np.abs(whole.astype(int) - frame).mean(axis=(1, 2, 3))
+        assert differences.argmin() == 5 + number
+    assert load_frame_labels(found.folder)[train].tolist() == [7, 7, 7, -1, 74, 74]
+
+    before = event.stat().st_mtime_ns
+    assert Prepared(root, layout="finegym", lists=lists).record["digest"] == found.record["digest"]
+    assert event.stat().st_mtime_ns == before
+    sources = found.folder.parent
+    assert changed(found.config, sources) == []
+    film(root / "FineGym_Raw_database" / "zfqS-wCJSsw.mkv", frames=20)
+    assert changed(found.config, sources) == [f"{val} is there now"]
+    assert Prepared(root, layout="finegym", lists=lists).record["splits"] == {"train": 1, "val": 1}
+    assert changed(found.config, sources) == []
+    event.unlink()
+    assert changed(found.config, sources) == [f"{train} has another size or time"]
