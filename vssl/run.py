@@ -32,22 +32,29 @@ class Journal:
 
     The journal is the truth; trackers are copies. Lines are buffered by the operating system and made durable by
     `sync`, which a checkpoint calls before it stores the byte offset that `sync` returns. A resumed stage truncates to
-    the offset in its checkpoint, so a step is never reported twice.
+    the offset in its checkpoint, so a step is never reported twice. Nor by a process that was taken for dead and goes
+    on beside its successor: whoever finds lines that are not its own stops, or takes them out.
+
+    Args:
+        path: of the file.
+        check_ownership: raises if this process may no longer write it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, check_ownership: Callable[[], None] = lambda: None) -> None:
         self._path = path
+        self._check_ownership = check_ownership
         self._descriptor: int | None = None
+        self._end = 0  # of what this process knows of
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
         row = {"step": step, "time_ms": time.time_ns() // 1_000_000, "values": dict(values)}
-        os.write(self._open(), (json.dumps(row) + "\n").encode())
+        descriptor = self._without_others()
+        self._end += os.write(descriptor, (json.dumps(row) + "\n").encode())
 
     def sync(self) -> int:
         """Make all lines durable and return the journal's length in bytes."""
-        descriptor = self._open()
-        os.fsync(descriptor)
-        return os.fstat(descriptor).st_size
+        os.fsync(self._without_others())
+        return self._end
 
     def truncate(self, offset: int) -> None:
         """Forget all lines after a byte offset that an earlier `sync` returned."""
@@ -55,11 +62,12 @@ class Journal:
         size = os.fstat(descriptor).st_size
         if size < offset:
             raise StageError(
-                f"{self._path} has {size} bytes but its checkpoint names {offset}: the journal was cut by hand or by "
-                "a failing disk; redo the stage with force="
+                f"{self._path} has {size} bytes where {offset} were made durable: the journal was cut by hand or by a "
+                "failing disk; redo the stage with force="
             )
         os.ftruncate(descriptor, offset)
         os.fsync(descriptor)
+        self._end = offset
 
     def close(self) -> None:
         if self._descriptor is not None:
@@ -69,7 +77,15 @@ class Journal:
     def _open(self) -> int:
         if self._descriptor is None:
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            self._end = os.fstat(self._descriptor).st_size
         return self._descriptor
+
+    def _without_others(self) -> int:
+        descriptor = self._open()
+        if os.fstat(descriptor).st_size != self._end:
+            self._check_ownership()
+            self.truncate(self._end)
+        return descriptor
 
 
 def read_journal(path: Path, limit: int | None = None) -> list[dict]:  # type: ignore[type-arg]
@@ -99,7 +115,7 @@ class Run:
         owns: Callable[[], bool] = lambda: True,
     ) -> None:
         self.folder = folder
-        self.journal = Journal(folder.journal)
+        self.journal = Journal(folder.journal, self.check_ownership)
         self.signs = 0  # of progress that the stage has given: a watchdog looks whether they grow
         self._stop_requested = stop_requested
         self._owns = owns
