@@ -148,6 +148,21 @@ def test_a_beat_and_its_helper(mine, monkeypatch):
     assert threading.main_thread() not in helped
 
 
+def test_a_controller_that_never_answers_stops_no_beat(mine, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_EVERY_S", 0.02)
+    monkeypatch.setattr(heartbeat, "HELP_EVERY_S", 0.0)
+    asked, answered = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        asked.set()
+        answered.wait(20)
+
+    with beating(mine, ask):
+        wait_until(asked.is_set)
+        wait_until(mine.folder.beat.exists)
+    answered.set()
+
+
 def test_a_superseded_attempt_beats_no_more(mine, monkeypatch):
     monkeypatch.setattr(heartbeat, "BEAT_EVERY_S", 0.02)
     mine.finish("saved", 75)
