@@ -26,7 +26,7 @@ _WRITE_BITS = 0o222
 
 
 def snapshot(store: Store, checkout: Path = CHECKOUT) -> Path:
-    """The folder with this checkout's code in a store; made where it is not there or lacks files, else only looked at.
+    """The folder with this checkout's code in a store, made where it is not there or lacks files.
 
     It appears whole or not at all, whoever else makes it at the same time.
 
@@ -37,7 +37,10 @@ def snapshot(store: Store, checkout: Path = CHECKOUT) -> Path:
     digests = _digests(files)
     _refuse_edited(digests, checkout)
     folder = store.code / _name(digests)
-    if not _is_whole(folder, files):
+    if _is_whole(folder, files):
+        with suppress(OSError):  # another user's, or a store that is only read
+            os.utime(folder)  # so that nobody removes it between now and the batch that names it
+    else:
         with store.writing():
             store.code.mkdir(parents=True, exist_ok=True)
             aside = store.code / f".{folder.name}.{uuid.uuid4().hex}.tmp"

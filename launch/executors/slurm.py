@@ -94,6 +94,7 @@ def script_text(
         "export VSSL_LAUNCHED=1",
         f"export VSSL_ATTEMPT={_ATTEMPT}",
         f'export PYTHONPATH={shlex.quote(str(snapshot))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
+        "export PYTHONDONTWRITEBYTECODE=1  # a snapshot is shared by all jobs, and stays as it is",
     ]
     command = f"{shlex.join(srun)} {profile.python or interpreter} -u -P -m launch.job {folder}\nvssl_rc=$?"
     teardown = ["(", *profile.teardown, ")"] if profile.teardown else []
