@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import signal
 import sys
 import time
@@ -53,11 +52,10 @@ class Batch:
         profile: Profile | None = None,
         options: Sequence[str] = (),
         timeout_min: int = 10,
-        mem_gb: float = 1.0,
     ) -> None:
         self.sandbox, self.store, self.stages = sandbox, store, stages
         resources = Resources(
-            nodes=nodes, tasks_per_node=tasks_per_node, cpus_per_task=1, mem_gb=mem_gb, timeout_min=timeout_min
+            nodes=nodes, tasks_per_node=tasks_per_node, cpus_per_task=1, mem_gb=1.0, timeout_min=timeout_min
         )
         self.folder = make_batch(store, stages, ranks=resources.ranks, policy=policy)
         text = script_text(
@@ -290,34 +288,3 @@ def test_a_controller_that_is_away_when_a_job_ends(cluster: Sandbox, store: Stor
         assert batch.verdict() is None
     assert batch.settled()["decision"] == "requeue"
     assert wait_until(lambda: cluster.state(batch.job()) == "PENDING", "its place in the queue")
-
-
-RENDEZVOUS = """
-import os, sys
-from pathlib import Path
-from launch.ranks import Launch
-from vssl.distributed import all_gather_object, joined
-launch = Launch.from_environment(os.environ)
-launch.tell_the_stage(os.environ, Path(sys.argv[1]) / f"{launch.nonce}.json")
-with joined(device="cpu") as place:
-    found = all_gather_object((place.rank, place.local_rank, os.environ["LOCAL_WORLD_SIZE"], os.environ["VSSL_NODE"]))
-print(place.rank, found)
-"""
-
-
-def test_ranks_of_several_nodes_meet(cluster: Sandbox, store: Store, tmp_path: Path) -> None:
-    """The nodes' names resolve nowhere: they are one machine."""
-    batch = Batch(cluster, store, slow(1), nodes=2, tasks_per_node=2, mem_gb=8.0, options=["--hold"])
-    shutil.copy(batch.folder / "script.sh", tmp_path / "script.sh")
-    program = tmp_path / "meet.py"
-    program.write_text(RENDEZVOUS)
-    text = (batch.folder / "script.sh").read_text()
-    start = text.index("-m launch.job")
-    end = text.index("\n", start)
-    text = f"{text[:start]}{program} {tmp_path}{text[end:]}".replace("launch.settle", "this")
-    (batch.folder / "script.sh").write_text(text)
-    job = cluster.run("sbatch", "--parsable", f"--chdir={batch.folder}", str(batch.folder / "script.sh")).stdout.strip()
-    logs = [batch.folder / "logs" / f"1-{rank}.log" for rank in range(4)]
-    wait_until(lambda: all(log.exists() and "]" in log.read_text() for log in logs), f"the ranks of {job}")
-    expected = [(rank, rank % 2, "2", f"vssl-n{1 + rank // 2}") for rank in range(4)]
-    assert [log.read_text().strip() for log in logs] == [f"{rank} {expected}" for rank in range(4)]
