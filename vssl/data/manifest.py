@@ -1,6 +1,6 @@
 """The tables of a dataset and of a tree of optical flow: which videos there are, where, and how long."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,6 @@ import pandas as pd
 
 from vssl.artifacts import Artifact, read_json
 from vssl.config import nearest
-from vssl.data.sampling import is_kept
 from vssl.run import StageError
 
 COLUMNS = (
@@ -26,6 +25,7 @@ class Source:
     root: Path  # folder of the videos
     classes: tuple[str, ...]
     videos: pd.DataFrame  # columns COLUMNS, sorted by video_id
+    frame_classes: tuple[str, ...] = ()  # of labels of frames, where there are any: see vssl.data.label_runs
 
 
 def load_source(folder: Path) -> Source:
@@ -39,12 +39,14 @@ def load_source(folder: Path) -> Source:
         raise StageError(
             f"{folder} holds no source.json: the dataset is not prepared; run the same line with `vssl prepare`"
         )
+    videos = pd.read_parquet(folder / "manifest.parquet")
     return Source(
         digest=record["digest"],
         name=record["name"],
         root=Path(record["root"]),
         classes=tuple(record["classes"]),
-        videos=pd.read_parquet(folder / "manifest.parquet"),
+        videos=videos if "group" in videos else videos.assign(group=""),  # earlier versions knew no recordings
+        frame_classes=tuple(record.get("frame_classes", ())),
     )
 
 
@@ -84,18 +86,17 @@ def with_motion(videos: pd.DataFrame, motion: Artifact) -> pd.DataFrame:
     return joined
 
 
-def long_enough(videos: pd.DataFrame, lengths: Sequence[str], num_frames: int, frame_stride: int) -> pd.DataFrame:
+def long_enough(videos: pd.DataFrame, lengths: Sequence[str], keeps: Callable[[int], bool], what: str) -> pd.DataFrame:
     """Videos from which a clip can be taken, with the column `total`: the shortest of the given columns of lengths.
 
     Raises:
         StageError: none is long enough.
     """
     total = videos[list(lengths)].min(axis=1).astype(int)
-    kept = videos.assign(total=total)[[is_kept(length, num_frames, frame_stride) for length in total]]
+    kept = videos.assign(total=total)[[keeps(length) for length in total]]
     if kept.empty:
         raise StageError(
-            f"no video is long enough for clips of {num_frames} frames at stride {frame_stride}: the longest has "
-            f"{total.max()} frames; set a smaller data.num_frames"
+            f"no video is long enough for {what}: the longest has {total.max()} frames; set a smaller data.num_frames"
         )
     return kept.reset_index(drop=True)
 

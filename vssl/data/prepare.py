@@ -29,7 +29,7 @@ from vssl.data.layout import find_videos
 from vssl.data.leaks import find_leaks
 from vssl.data.listing import Entry, Excluded, Listing
 from vssl.data.manifest import COLUMNS
-from vssl.data.probes import Found, open_probes, probes_folder
+from vssl.data.probes import VERSION, Found, open_probes, probes_folder
 from vssl.data.refusals import TooMany, refuse_broken, refuse_leaks
 from vssl.data.trims import cut
 
@@ -60,7 +60,9 @@ def prepare(config: DatasetConfig, sources: Path, say: Say) -> dict[str, Any]:
         from vssl.data.generated import generate
 
         generate(config.generated, root, say)
-    listing = find_videos(config, root, earlier=_layout(read_json(folder / "source.json")))
+    earlier = read_json(folder / "source.json")
+    listing = find_videos(config, root, earlier=_layout(earlier))
+    previous = _previous(folder) if earlier and earlier.get("probes") == VERSION else {}
     files = root
     with open_probes(probes_folder(sources, root)) as probes:
         failed: Mapping[str, Found] = {}
@@ -68,7 +70,7 @@ def prepare(config: DatasetConfig, sources: Path, say: Say) -> dict[str, Any]:
             files = (sources.parent / "trimmed" / config.key()).absolute()
             failed = cut(listing.entries, root, files, probes, say)
         paths = [entry.path for entry in listing.entries if entry.path not in failed]
-        found = {**failed, **examine_all(paths, files, probes, _previous(folder), say)}
+        found = {**failed, **examine_all(paths, files, probes, previous, say)}
     rows, runs, excluded = _sort_out(listing, found)
     try:
         refuse_broken(config, root, listing, excluded)
@@ -197,6 +199,7 @@ def _write(
         "name": config.name,
         "root": str(root),
         "layout": listing.layout,
+        "probes": VERSION,
         "classes": list(listing.classes),
         "splits": dict(Counter(row["split"] for row in rows)),
         "excluded": [{"path": one.path, "reason": one.why} for one in excluded],

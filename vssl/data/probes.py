@@ -10,7 +10,7 @@ import os
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -47,20 +47,26 @@ class Probes:
 @contextmanager
 def open_probes(folder: Path) -> Iterator[Probes]:
     """Findings in a folder; a journal in which nothing was written is gone afterwards, and a folder without any."""
-    folder.mkdir(parents=True, exist_ok=True)
-    known = {key: found for path in sorted(folder.glob(f"{VERSION}-*.jsonl")) for key, found in _read(path)}
-    mine = folder / f"{VERSION}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
-    try:
-        with open(mine, "x", encoding="utf-8") as journal:
+    with _journal(folder) as journal:
+        known = {key: found for path in sorted(folder.glob(f"{VERSION}-*.jsonl")) for key, found in _read(path)}
+        try:
             yield Probes(known, journal)
-    finally:
-        if mine.stat().st_size == 0:
-            mine.unlink()
-        for empty in (folder, folder.parent):
-            try:
-                empty.rmdir()
-            except OSError:  # something is in it
-                break
+        finally:
+            if journal.tell() == 0:
+                Path(journal.name).unlink()
+                for empty in (folder, folder.parent):
+                    with suppress(OSError):  # something is in it
+                        empty.rmdir()
+
+
+def _journal(folder: Path) -> TextIO:
+    name = f"{VERSION}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            return open(folder / name, "x", encoding="utf-8")
+        except FileNotFoundError:  # another process has just found the folder empty
+            continue
 
 
 def _read(path: Path) -> Iterator[tuple[tuple[str, int, int], Found]]:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from tests.films import film
-from vssl.artifacts import canonical_json, read_json, sha256_file, sha256_text
+from vssl.artifacts import canonical_json, read_json, sha256_file, sha256_text, write_json
 from vssl.config import ConfigError, build, to_mapping
 from vssl.data import examine
 from vssl.data import prepare as prepare_module
@@ -228,15 +228,18 @@ def test_unchanged_files_are_not_read_again(videos: Path, tmp_path: Path, reads:
     assert reads[12:] == ["run 1.mp4"]
 
 
-def test_an_earlier_versions_manifest_spares_reading(videos: Path, tmp_path: Path, reads: list[str]) -> None:
+def test_a_manifest_spares_reading_unless_readers_have_learnt_something_since(
+    videos: Path, tmp_path: Path, reads: list[str]
+) -> None:
     config, sources = config_of(videos), tmp_path / "sources"
-    prepare(config, sources, quiet)
-    manifest = sources / config.key() / "manifest.parquet"
-    pd.read_parquet(manifest).drop(columns="group").to_parquet(manifest)
+    before = prepare(config, sources, quiet)
     shutil.rmtree(sources / ".probes")
-    prepare(config, sources, quiet)
+    assert prepare(config, sources, quiet)["digest"] == before["digest"]
     assert len(reads) == 12
-    assert set(table_of(config, sources)["group"]) == {""}
+    record = sources / config.key() / "source.json"
+    write_json(record, {name: value for name, value in before.items() if name != "probes"})
+    assert prepare(config, sources, quiet)["digest"] == before["digest"]
+    assert len(reads) == 24
 
 
 def test_a_refused_dataset_is_not_read_again_either(damaged: Path, tmp_path: Path, reads: list[str]) -> None:
@@ -404,8 +407,13 @@ def test_the_record_comes_last(videos: Path, tmp_path: Path, monkeypatch: pytest
 def test_a_prepared_source_loads(videos: Path, tmp_path: Path) -> None:
     config = config_of(videos)
     record = prepare(config, tmp_path / "sources", quiet)
-    source = load_source(tmp_path / "sources" / config.key())
+    folder = tmp_path / "sources" / config.key()
+    source = load_source(folder)
     assert source.digest == record["digest"]
+    assert set(source.videos.columns) == set(COLUMNS)
+    assert source.frame_classes == ()
+    source.videos.drop(columns="group").to_parquet(folder / "manifest.parquet")  # as an earlier version wrote it
+    assert set(load_source(folder).videos["group"]) == {""}
     assert source.root == videos
     assert source.videos["video_id"].is_monotonic_increasing
 

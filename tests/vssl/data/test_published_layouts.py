@@ -9,16 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from launch.marked_yaml import load_plain
+from launch.planner import CHECKOUT
 from tests import miniatures
 from tests.films import film, films
 from tests.miniatures import FINEGYM, HMDB51, dump, record, write
 from vssl.artifacts import write_json
-from vssl.config import ConfigError
+from vssl.config import ConfigError, build
 from vssl.data.dataset_config import DatasetConfig
 from vssl.data.decode import read_frames
 from vssl.data.label_runs import load_frame_labels
 from vssl.data.layout import find_videos
 from vssl.data.prepare import changed, prepare
+
+CONFIGS = CHECKOUT / "configs" / "data"
 
 
 class Prepared:
@@ -44,6 +48,46 @@ class Prepared:
 def root(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
+
+
+# --- what `data=NAME` says
+
+
+def pouring(root: Path) -> Path:
+    films(root, "videos/creamsoda_to_clear1_real_view_0.mp4", "videos/milk_to_clear2_real_view_0.mp4")
+    dump(root, "train.pkl", [record(0, "videos/creamsoda_to_clear1_real_view_0.mp4", [0, 0, 1, 3, 3, 4])])
+    dump(root, "val.pkl", [record(0, "videos/milk_to_clear2_real_view_0.mp4", [0, 1, 2, 3, 4, 4])])
+    return root
+
+
+def imagenet(root: Path) -> Path:
+    films(root, "train/n10/n10_1.JPEG", "train/n9/n9_2.JPEG", "val/n9/ILSVRC2012_val_00000001.JPEG", "val/n10/v.JPEG")
+    return root
+
+
+NAMED = {
+    "ucf101": (miniatures.ucf101, 6),
+    "ucf101_split2": (miniatures.ucf101, 6),
+    "ucf101_split3": (miniatures.ucf101, 6),
+    "hmdb51": (miniatures.hmdb51, 9),
+    "kinetics400": (miniatures.kinetics, 6),
+    "kinetics600": (miniatures.kinetics, 6),
+    "something_something_v2": (miniatures.something_something, 5),
+    "imagenet": (imagenet, 4),
+    "pouring": (pouring, 2),
+    "penn_action": (miniatures.penn_action, 5),
+    "finegym99_annotations": (miniatures.finegym, 2),
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.yaml")))
+def test_every_named_dataset_builds_and_reads_its_miniature(name: str, root: Path) -> None:
+    mapping = load_plain(CONFIGS / f"{name}.yaml")["dataset"]
+    assert mapping["name"] == name
+    config = build(DatasetConfig, mapping)
+    if name in NAMED:
+        make, count = NAMED[name]
+        assert len(find_videos(config, make(root)).entries) == count
 
 
 # --- UCF101: UCF-101/<class>/*.avi, ucfTrainTestlist/{classInd,trainlist01..03,testlist01..03}.txt
@@ -232,7 +276,7 @@ def test_something_something_v2_with_a_template_of_no_class(something: Path) -> 
 
 
 def test_image_folders_in_natural_order(root: Path) -> None:
-    films(root, "train/n10/n10_1.JPEG", "train/n9/n9_2.JPEG", "val/n9/ILSVRC2012_val_00000001.JPEG", "val/n10/v.JPEG")
+    imagenet(root)
     shutil.move(film(root / "other.png"), root / "train" / "n9" / "n9_3.JPEG")  # ImageNet has a PNG of that name
     (root / "train" / "n9" / "broken.JPEG").write_bytes(b"\xff\xd8\xff\xe0no more")
     found = Prepared(root, layout="image-folders", max_broken_share=0.2)
@@ -253,9 +297,7 @@ def test_image_folders_in_natural_order(root: Path) -> None:
 
 
 def test_pouring(root: Path) -> None:
-    films(root, "videos/creamsoda_to_clear1_real_view_0.mp4", "videos/milk_to_clear2_real_view_0.mp4")
-    dump(root, "train.pkl", [record(0, "videos/creamsoda_to_clear1_real_view_0.mp4", [0, 0, 1, 3, 3, 4])])
-    dump(root, "val.pkl", [record(0, "videos/milk_to_clear2_real_view_0.mp4", [0, 1, 2, 3, 4, 4])])
+    pouring(root)
     found = Prepared(root, layout="lists", lists={"train": "train.pkl", "val": "val.pkl"})
     assert found.record["classes"] == ["pouring"]
     assert found.record["splits"] == {"train": 1, "val": 1}
