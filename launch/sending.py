@@ -116,11 +116,9 @@ class Sender:
                     self._send(members[: len(members) // 2], finished, in_flight)
                 return
             self._places |= {name: Place(job, index) for index, name in array.stages.items()}
-            noun = "element" if len(members) == 1 else "elements"
+            size = f" of {len(members)} elements" if len(members) > 1 else ""
             after = ", ".join(dict.fromkeys(jobs.get(one.array, one.array) for one in array.dependency))
-            self._lines.append(
-                f"{array.element}: {len(members)} {noun} as {job}" + (f", after {after}" if after else "")
-            )
+            self._lines.append(f"{array.element}: job {job}{size}" + (f", after {after}" if after else ""))
 
     def _submit(self, array: Array, dependency: str) -> str:
         """Write an array's intent and script, submit it held, and write down its id."""

@@ -97,7 +97,7 @@ def test_lanes_are_arrays_chained_by_index(lanes, submit, slurm, store):
     code, said = submit(plan)
     assert code == 0
     assert said.splitlines()[:3] == [
-        "single: 5 elements as 1", "cross: 5 elements as 2, after 1", "linear: 5 elements as 3, after 2",
+        "single: job 1 of 5 elements", "cross: job 2 of 5 elements, after 1", "linear: job 3 of 5 elements, after 2",
     ]  # fmt: skip
     assert "15 of 15 stages queued now; `vssl watch probes-" in said
     assert [one.dependency for one in slurm.queue()[5:10]] == ["aftercorr:1_*(unfulfilled)"] * 5
