@@ -125,8 +125,7 @@ class Settlement:
     def _look(self) -> Known:
         earlier = verdicts(self.batch, self.index, self.allocation.restart)
         log, log_bytes = log_since(self.batch, self.index, self.ranks, earlier)
-        job = self._patiently(lambda: self.scheduler.show_job(self.allocation.job))
-        slurm = None if job is None else SlurmFacts.of(job)
+        slurm = self._ask_slurm()
         records = ExitRecords(self.batch, self.index, str(self.allocation.restart))
         found = records.read_all(self.ranks)
         attempt = attempt_of(self.folder, self.allocation.nonce)
@@ -145,6 +144,13 @@ class Settlement:
             last_line=_last_line(self.batch.rank_log(self.index, 0)) or _last_line(self.batch.script_log(self.index)),
         )
         return Known(evidence, _progress(self.folder), log_bytes)
+
+    def _ask_slurm(self) -> SlurmFacts | None:
+        """What Slurm knows of this job; None where it does not say, or the node has no command to ask with."""
+        try:
+            return SlurmFacts.of(self._patiently(lambda: self.scheduler.show_job(self.allocation.job)) or {})
+        except (SchedulerRefusedError, ConfigError):
+            return None
 
     def _is_done(self, records: Mapping[int, Mapping[str, Any]], attempt: Mapping[str, Any] | None) -> bool:
         """Whether this launch has left the stage complete: by rank 0's word, or by the token in the record."""

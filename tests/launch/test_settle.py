@@ -11,6 +11,7 @@ from launch import settle as settling
 from launch.batch_folder import BatchFolder
 from launch.claims import claim, newest
 from launch.exit_records import Ending, ExitRecords
+from launch.scheduler import Scheduler
 from launch.settle import Settlement
 from tests.launch.conftest import planned
 from tests.launch.slurm_batches import ARRAY, ScriptedSlurm, allocation, job_environment, make_batch
@@ -218,6 +219,15 @@ def test_a_controller_that_stays_silent_is_named(ended):
     assert ended.verdict["decision"] == "end"
     assert "the controller does not answer" in ended.verdict["error"]
     assert ended.markers == []
+
+
+def test_a_node_without_slurms_commands_still_tells_the_cause(ended, monkeypatch):
+    stopped(ended)
+    monkeypatch.setenv("PATH", "")
+    ended.slurm = Scheduler()
+    assert ended.settle() == 75
+    assert (ended.verdict["cause"], ended.verdict["decision"]) == ("signal", "end")
+    assert "no `scontrol`" in ended.verdict["error"]
 
 
 def test_a_requeue_whose_answer_was_lost_is_not_repeated(ended):
