@@ -109,7 +109,9 @@ def _fast() -> Iterator[None]:
         def cached(path: Path, indices: tuple[int, ...], seekable: bool) -> np.ndarray:
             return read(path, indices, seekable=seekable)
 
-        patch.setattr(clips, "read_frames", lambda path, i, *, seekable=True: cached(path, tuple(i), seekable))
+        patch.setattr(
+            clips, "read_frames", lambda path, i, *, seekable=True, short_side=0: cached(path, tuple(i), seekable)
+        )
         patch.setattr(pretrain, "plot", lambda *_: None)
         patch.setattr(linear, "plot", lambda *_: None)
         yield

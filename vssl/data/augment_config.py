@@ -1,6 +1,7 @@
 """Strengths and probabilities of augmentations. Torch-free. Defaults are ViCC's (WACV 2022)."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from vssl.config import knob
 
@@ -56,14 +57,25 @@ class ClassifyAugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TestViewConfig:
-    """How a test clip becomes a view: centre crop, resize, normalise; deterministic unless `compat_jitter`."""
+    """How a test video becomes views: clips, crops, resize, normalise; deterministic unless `compat_jitter`."""
 
     __test__ = False  # not a test case
 
-    centre_crop: int = knob(
-        224, doc="side of the centre crop on the native frame, pixels; 0: the short side", at_least=0
-    )
+    centre_crop: int = knob(224, doc="side of the crop on the native frame, pixels; 0: the short side", at_least=0)
     compat_jitter: bool = knob(False, doc="ViCC's public code jitters colours at test time too, p 0.3 per video")
+    num_clips: int = knob(
+        0,
+        doc="clips per video, spread evenly: 10 is the usual number; 0: all windows of dense clips, else one",
+        at_least=0,
+        since="0.2",
+        neutral=0,
+    )
+    num_crops: Literal[1, 3] = knob(
+        1,
+        doc="1: the centre; 3: squares at the start, the middle and the end of the longer side",
+        since="0.2",
+        neutral=1,
+    )
 
 
 def _refuse_wide_hue(jitter: tuple[float, float, float, float]) -> None:

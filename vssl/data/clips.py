@@ -12,6 +12,7 @@ from vssl.artifacts import Artifact
 from vssl.data.dataset_config import ClipsConfig
 from vssl.data.decode import Frames, read_frames
 from vssl.data.manifest import check_unchanged, in_split, load_source, long_enough, with_motion
+from vssl.data.samplers import VideoClips, build_sampler
 from vssl.data.views import ViewMaker
 from vssl.randomness import stream
 from vssl.run import StageError
@@ -33,6 +34,7 @@ class _Video:
     video_id: str
     label: int
     total: int  # frames that every modality has
+    fps: float
     size: int
     mtime_ns: int
     seekable: bool
@@ -67,7 +69,9 @@ class ClipDataset:
             if motion is None:
                 raise StageError(f"data.modality is {config.modality} and no optical flow is given; bind `motion`")
             rows = with_motion(rows, motion)
-        rows = long_enough(rows, [lengths[m] for m in self.modalities], config.num_frames, config.frame_stride)
+        self._sampler = build_sampler(config.sampling, config.num_frames, config.frame_stride)
+        what = f"clips of {config.num_frames} frames at stride {config.frame_stride}"
+        rows = long_enough(rows, [lengths[m] for m in self.modalities], self._sampler.keeps, what)
         self.videos = rows
         self.dropped_short = before - len(rows)
         self._videos = [self._video(row, motion) for row in rows.to_dict("records")]
@@ -107,7 +111,7 @@ class ClipDataset:
         def streams(purpose: str) -> Generator:
             return stream(self.seed, epoch, video.video_id, purpose)
 
-        views = self.view.draw(streams, video.total, self.config.num_frames, self.config.frame_stride)
+        views = self.view.draw(streams, VideoClips(video.total, video.fps, self._sampler))
         wanted = np.unique(np.concatenate([view.indices for view in views]))
         tensors = {}
         for modality in self.modalities:
@@ -120,13 +124,13 @@ class ClipDataset:
     def _read(self, video: _Video, modality: str, wanted: list[int]) -> Frames:
         path = video.paths[modality]
         if modality == "flow":  # a tree that a stage wrote; its digest was checked as a whole
-            return read_frames(path, wanted, seekable=True)
+            return read_frames(path, wanted, seekable=True, short_side=self.config.decode_short_side)
         check_unchanged(path, video.size, video.mtime_ns)
-        return read_frames(path, wanted, seekable=video.seekable)
+        return read_frames(path, wanted, seekable=video.seekable, short_side=self.config.decode_short_side)
 
     def _video(self, row: dict[Any, Any], motion: Artifact | None) -> _Video:
         paths = {"rgb": self._source.root / row["path"]}
         if motion is not None and "flow" in self.modalities:
             paths["flow"] = motion.path / row["flow_path"]
-        known = ("video_id", "label", "total", "size", "mtime_ns", "seekable")
+        known = ("video_id", "label", "total", "fps", "size", "mtime_ns", "seekable")
         return _Video(paths=paths, **{key: row[key] for key in known})

@@ -6,6 +6,7 @@ from typing import Literal
 
 from vssl.artifacts import canonical_json, sha256_text
 from vssl.config import knob, semantic
+from vssl.data.sampling_config import DenseConfig, SamplingConfig
 
 Modality = Literal["rgb", "flow", "both"]
 Layout = Literal[
@@ -141,6 +142,19 @@ class ClipsConfig:
     frame_stride: int = knob(1, doc="source frames from one kept frame to the next", at_least=1)
     crop_size: int = knob(128, doc="height and width of a view, pixels", at_least=1)
     train_split: str = knob("train", doc="split that trains (and is the retrieval gallery)")
+    sampling: SamplingConfig = knob(
+        DenseConfig(),
+        doc="which frames make a clip, and which videos are long enough",
+        since="0.2",
+        neutral=DenseConfig(),
+    )
+    decode_short_side: int = knob(
+        0,
+        doc="short side that frames are scaled down to as they are decoded, pixels; 0: as stored",
+        at_least=0,
+        since="0.2",
+        neutral=0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

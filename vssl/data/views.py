@@ -16,8 +16,9 @@ from torch import Generator, Tensor
 from vssl.data import augment
 from vssl.data.augment import JitterDraw
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
-from vssl.data.crops import CropDraw
-from vssl.data.sampling import Indices, clip_indices, num_starts, test_windows
+from vssl.data.crops import CropDraw, three_crops
+from vssl.data.samplers import VideoClips
+from vssl.data.sampling import Indices
 
 Streams = Callable[[str], Generator]  # purpose -> the sample's generator for it
 
@@ -44,9 +45,9 @@ class DrawnView(Protocol):
 
 
 class ViewMaker(Protocol):
-    """Draws the views of a video of `total` frames from its sample's streams."""
+    """Draws the views of a video from its sample's streams; `clips` says which frames they may show."""
 
-    def draw(self, streams: Streams, total: int, num_frames: int, frame_stride: int) -> Sequence[DrawnView]: ...
+    def draw(self, streams: Streams, clips: VideoClips) -> Sequence[DrawnView]: ...
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,6 @@ def draw_decisions(config: TwoViewAugmentConfig, generator: Generator) -> tuple[
         )
     shown, first_strong = int(clip < 0.5), order < 0.5
     return ViewDecision(shown, first_strong), ViewDecision(shown, not first_strong)
-
-
-def draw_clip(total: int, num_frames: int, frame_stride: int, generator: Generator) -> Indices:
-    """(num_frames,) source frames of a clip whose start is uniform."""
-    start = torch.randint(num_starts(total, num_frames, frame_stride), (), generator=generator).item()
-    return clip_indices(total, num_frames, frame_stride, int(start))
 
 
 def draw_crop(area_min: float, generator: Generator) -> CropDraw:
@@ -140,9 +135,9 @@ class TwoView:
     config: TwoViewAugmentConfig
     crop_size: int
 
-    def draw(self, streams: Streams, total: int, num_frames: int, frame_stride: int) -> Sequence[DrawnView]:
+    def draw(self, streams: Streams, clips: VideoClips) -> Sequence[DrawnView]:
         of = {purpose: streams(purpose) for purpose in ("clip", "view", "crop", "flip", "colour", "grey", "blur")}
-        clips = [draw_clip(total, num_frames, frame_stride, of["clip"]) for _ in range(2)]
+        shown = [clips.draw(of["clip"]) for _ in range(2)]
         views = []
         for decision in draw_decisions(self.config, of["view"]):
             # Everything is drawn whether it is used or not, so that no decision moves another one's draw.
@@ -151,12 +146,12 @@ class TwoView:
             jittered = draw_coin(self.config.jitter_probability, of["colour"])
             jitter = draw_jitter(self.config.jitter, of["colour"])
             greyed = draw_coin(self.config.grey_probability, of["grey"])
-            channels = torch.randint(3, (_MAX_MODALITIES * num_frames,), generator=of["grey"])
+            channels = torch.randint(3, (_MAX_MODALITIES * len(shown[0]),), generator=of["grey"])
             blurred = draw_coin(self.config.blur_probability, of["blur"])
             sigma = 0.1 + 1.9 * torch.rand((), generator=of["blur"]).item()
             views.append(
                 TrainView(
-                    indices=clips[decision.clip],
+                    indices=shown[decision.clip],
                     side=self.crop_size,
                     crops=(crop,),
                     squeeze=True,
@@ -176,12 +171,12 @@ class ClassifyView:
     config: ClassifyAugmentConfig
     crop_size: int
 
-    def draw(self, streams: Streams, total: int, num_frames: int, frame_stride: int) -> Sequence[DrawnView]:
+    def draw(self, streams: Streams, clips: VideoClips) -> Sequence[DrawnView]:
         colour, crops = streams("colour"), streams("crop")
         jittered = draw_coin(self.config.jitter_probability, colour)
         jitter = draw_jitter(self.config.jitter, colour)
         view = TrainView(
-            indices=draw_clip(total, num_frames, frame_stride, streams("clip")),
+            indices=clips.draw(streams("clip")),
             side=self.crop_size,
             crops=tuple(draw_crop(self.config.crop_area_min, crops) for _ in range(_CLASSIFY_ATTEMPTS)),
             squeeze=False,
@@ -193,26 +188,35 @@ class ClassifyView:
 
 
 @dataclass(frozen=True)
-class CentreView:
-    """A view for testing: the centre, resized. Narrow videos are enlarged rather than padded with black."""
+class SquareView:
+    """A view for testing: a square, resized. Narrow videos are enlarged rather than padded with black."""
 
     indices: Indices
-    crop: int  # side of the centre crop; 0: the short side
+    crop: int  # side of the square; 0: the short side
     side: int
     jitter: JitterDraw | None
+    place: int | None = None  # of the squares at the start, the middle and the end of the longer side; None: the centre
 
     def apply(self, frames: Tensor, modality: int) -> Tensor:
         planes = augment.to_planes(frames)
         short = min(planes.shape[-2:])
         if short < self.crop:
             planes = augment.resize_short_side(planes, self.crop)
-        planes = augment.resize(augment.centre_crop(planes, self.crop or short), self.side, self.side)
+        if self.place is None:
+            planes = augment.centre_crop(planes, self.crop or short)
+        else:
+            height, width = planes.shape[-2:]
+            planes = augment.crop(planes, three_crops(height, width, self.crop or short)[self.place])
+        planes = augment.resize(planes, self.side, self.side)
         return augment.to_view(planes if self.jitter is None else augment.jitter(planes, self.jitter))
 
 
 @dataclass(frozen=True)
 class TestView:
-    """All windows of a video (or one random clip of it), without augmentation unless `compat_jitter`."""
+    """All windows of a video, or some clips of it in one crop or three, or one random clip.
+
+    Without augmentation unless `compat_jitter`: the same views, in the same order, every time.
+    """
 
     __test__ = False  # not a test case
 
@@ -220,15 +224,17 @@ class TestView:
     crop_size: int
     one_clip: bool = False
 
-    def draw(self, streams: Streams, total: int, num_frames: int, frame_stride: int) -> Sequence[DrawnView]:
-        if self.one_clip:
-            windows = draw_clip(total, num_frames, frame_stride, streams("clip"))[None]
-        else:
-            windows = test_windows(total, num_frames, frame_stride)
+    def draw(self, streams: Streams, clips: VideoClips) -> Sequence[DrawnView]:
+        shown = clips.draw(streams("clip"))[None] if self.one_clip else clips.spread(self.config.num_clips)
         jitter = None
         if self.config.compat_jitter and draw_coin(_TEST_JITTER_PROBABILITY, streams("colour")):
             jitter = draw_jitter(_TEST_JITTER, streams("colour.factors"))
-        return [CentreView(window, self.config.centre_crop, self.crop_size, jitter) for window in windows]
+        places = [None] if self.config.num_crops == 1 else [0, 1, 2]
+        return [
+            SquareView(clip, self.config.centre_crop, self.crop_size, jitter, place)
+            for place in places
+            for clip in shown
+        ]
 
 
 def _around_one(strength: float, unit: float) -> float:

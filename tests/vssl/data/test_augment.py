@@ -9,6 +9,7 @@ from vssl.data import augment
 from vssl.data.augment import JitterDraw
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
 from vssl.data.crops import CropDraw
+from vssl.data.samplers import Dense, VideoClips
 from vssl.data.views import ClassifyView, TestView, TwoView, draw_crop, draw_decisions, draw_jitter
 from vssl.randomness import stream
 
@@ -24,6 +25,10 @@ def planes(image: np.ndarray) -> torch.Tensor:
 
 def image(planes: torch.Tensor) -> np.ndarray:
     return planes[0].permute(1, 2, 0).numpy().astype(int)
+
+
+def dense(total: int, num_frames: int, stride: int) -> VideoClips:
+    return VideoClips(total, 25.0, Dense(num_frames, stride))
 
 
 def test_crops_equal_the_originals(golden: dict[str, np.ndarray]) -> None:
@@ -70,7 +75,7 @@ def test_point_12_view_statistics() -> None:
 
 def test_strong_views_meet_their_probabilities() -> None:
     maker = TwoView(TwoViewAugmentConfig(two_clip_probability=1.0, strong_probability=1.0), 16)
-    views = [v for i in range(2000) for v in maker.draw(lambda purpose, i=i: stream(i, purpose), 60, 16, 1)]
+    views = [v for i in range(2000) for v in maker.draw(lambda purpose, i=i: stream(i, purpose), dense(60, 16, 1))]
     share = {
         name: np.mean([getattr(view, name) is not None for view in views])
         for name in ("jitter", "grey_channels", "blur_sigma")
@@ -87,7 +92,7 @@ def test_strong_views_meet_their_probabilities() -> None:
 def test_plain_views_are_cropped_and_flipped_alone() -> None:
     maker = TwoView(TwoViewAugmentConfig(two_clip_probability=1.0, strong_probability=0.0), 16)
     for i in range(50):
-        for view in maker.draw(lambda purpose, i=i: stream(i, purpose), 60, 16, 1):
+        for view in maker.draw(lambda purpose, i=i: stream(i, purpose), dense(60, 16, 1)):
             assert view.jitter is None
             assert view.grey_channels is None
             assert view.blur_sigma is None
@@ -95,7 +100,7 @@ def test_plain_views_are_cropped_and_flipped_alone() -> None:
 
 def test_one_probability_moves_no_other_draw() -> None:
     def crops(config: TwoViewAugmentConfig) -> list[object]:
-        return [view.crops for view in TwoView(config, 16).draw(lambda purpose: stream(1, purpose), 60, 16, 1)]
+        return [view.crops for view in TwoView(config, 16).draw(lambda purpose: stream(1, purpose), dense(60, 16, 1))]
 
     assert crops(TwoViewAugmentConfig()) == crops(TwoViewAugmentConfig(flip_probability=0, jitter_probability=0))
 
@@ -132,7 +137,7 @@ def test_a_crop_that_does_not_fit_squeezes_the_frame_or_takes_its_centre() -> No
     frames = torch.randint(0, 256, (2, 24, 40, 3), dtype=torch.uint8)
     too_tall = CropDraw(area=1.0, aspect=0.75, swap=False, left=0.0, top=0.0)
     assert too_tall.box(24, 40) is None
-    view = TwoView(TwoViewAugmentConfig(), 16).draw(lambda purpose: stream(0, purpose), 2, 2, 1)[0]
+    view = TwoView(TwoViewAugmentConfig(), 16).draw(lambda purpose: stream(0, purpose), dense(2, 2, 1))[0]
     kwargs = {"indices": view.indices, "side": 16, "crops": (too_tall,)}
     whole = type(view)(**kwargs, squeeze=True).apply(frames, 0)
     assert torch.equal(whole, augment.to_view(augment.resize(augment.to_planes(frames), 16, 16)))
@@ -145,7 +150,7 @@ def test_all_frames_of_a_clip_are_treated_alike() -> None:
     still = torch.randint(0, 256, (1, 40, 56, 3), dtype=torch.uint8).repeat(8, 1, 1, 1)
     config = TwoViewAugmentConfig(grey_probability=0.0, two_clip_probability=0.0, jitter_probability=1.0)
     for i in range(20):
-        for view in TwoView(config, 24).draw(lambda purpose, i=i: stream(i, purpose), 20, 8, 1):
+        for view in TwoView(config, 24).draw(lambda purpose, i=i: stream(i, purpose), dense(20, 8, 1)):
             applied = view.apply(still, 0)
             assert torch.equal(applied, applied[:, :1].expand_as(applied))
 
@@ -156,9 +161,9 @@ def test_point_11_rgb_and_flow_share_crop_flip_and_jitter() -> None:
     greyed = TwoViewAugmentConfig(grey_probability=1.0, two_clip_probability=1.0, strong_probability=1.0)
     differs = 0
     for i in range(20):
-        for view in TwoView(shared, 24).draw(lambda purpose, i=i: stream(i, purpose), 20, 8, 1):
+        for view in TwoView(shared, 24).draw(lambda purpose, i=i: stream(i, purpose), dense(20, 8, 1)):
             assert torch.equal(view.apply(frames, 0), view.apply(frames, 1))
-        for view in TwoView(greyed, 24).draw(lambda purpose, i=i: stream(i, purpose), 20, 8, 1):
+        for view in TwoView(greyed, 24).draw(lambda purpose, i=i: stream(i, purpose), dense(20, 8, 1)):
             differs += not torch.equal(view.apply(frames, 0), view.apply(frames, 1))  # grey is drawn per frame
     assert differs > 30
 
@@ -207,7 +212,7 @@ def test_normalise_is_imagenets() -> None:
 def test_classifier_view_takes_one_clip() -> None:
     maker = ClassifyView(ClassifyAugmentConfig(resize_crop=32), 16)
     frames = torch.randint(0, 256, (8, 40, 56, 3), dtype=torch.uint8)
-    (view,) = maker.draw(lambda purpose: stream(3, purpose), 30, 8, 2)
+    (view,) = maker.draw(lambda purpose: stream(3, purpose), dense(30, 8, 2))
     assert view.apply(frames, 0).shape == (3, 8, 16, 16)
     assert np.diff(view.indices).tolist() == [2] * 7
 
@@ -215,7 +220,7 @@ def test_classifier_view_takes_one_clip() -> None:
 @pytest.mark.parametrize(("height", "width", "crop"), [(40, 56, 32), (20, 64, 32), (24, 24, 0)])
 def test_test_views_are_plain_whatever_the_frame(height: int, width: int, crop: int) -> None:
     frames = torch.full((8, height, width, 3), 200, dtype=torch.uint8)
-    views = TestView(TestViewConfig(centre_crop=crop), 16).draw(lambda purpose: stream(0, purpose), 30, 8, 1)
+    views = TestView(TestViewConfig(centre_crop=crop), 16).draw(lambda purpose: stream(0, purpose), dense(30, 8, 1))
     assert len(views) == 8  # starts 0, 3, .. 21
     assert (views[0].apply(frames, 0) == 200).all()  # no black border
 
@@ -223,7 +228,7 @@ def test_test_views_are_plain_whatever_the_frame(height: int, width: int, crop: 
 def test_test_views_jitter_only_for_compatibility() -> None:
     def jittered(compat: bool) -> int:
         maker = TestView(TestViewConfig(compat_jitter=compat), 16)
-        drawn = (maker.draw(lambda purpose, i=i: stream(i, purpose), 30, 8, 1) for i in range(300))
+        drawn = (maker.draw(lambda purpose, i=i: stream(i, purpose), dense(30, 8, 1)) for i in range(300))
         return sum(views[0].jitter is not None for views in drawn)
 
     assert jittered(False) == 0

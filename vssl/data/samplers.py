@@ -1,0 +1,163 @@
+"""How a video's frames become clips: one random clip for training, evenly spread ones for tests."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Generator
+
+from vssl.data import sampling, sampling_linspace, sampling_segments, sampling_timed
+from vssl.data.sampling import Indices
+from vssl.data.sampling_config import DenseConfig, LinspaceConfig, SamplingConfig, SegmentsConfig, TimedConfig
+
+
+class Sampler(Protocol):
+    """The rule of one configuration; `total` is a video's length and `fps` its rate in frames."""
+
+    def keeps(self, total: int) -> bool:
+        """Whether clips are taken from a video of this length at all."""
+        ...
+
+    def draw(self, total: int, fps: float, generator: Generator) -> Indices:
+        """(T,) source frames of a random clip."""
+        ...
+
+    def spread(self, total: int, fps: float, num_clips: int) -> Indices:
+        """(num_clips, T) source frames of clips spread evenly over a video; 0 clips: as many as the rule has."""
+        ...
+
+
+@dataclass(frozen=True)
+class VideoClips:
+    """The clips of one video."""
+
+    total: int
+    fps: float
+    sampler: Sampler
+
+    def draw(self, generator: Generator) -> Indices:
+        return self.sampler.draw(self.total, self.fps, generator)
+
+    def spread(self, num_clips: int) -> Indices:
+        return self.sampler.spread(self.total, self.fps, num_clips)
+
+
+def build_sampler(config: SamplingConfig, num_frames: int, frame_stride: int) -> Sampler:
+    if isinstance(config, SegmentsConfig):
+        return _Sparse(num_frames) if config.sparse else _Looped(num_frames, frame_stride)
+    if isinstance(config, LinspaceConfig):
+        return _Linspace(num_frames, frame_stride)
+    if isinstance(config, TimedConfig):
+        return _Timed(num_frames, frame_stride, config)
+    assert isinstance(config, DenseConfig)
+    return Dense(num_frames, frame_stride)
+
+
+@dataclass(frozen=True)
+class Dense:
+    num_frames: int
+    frame_stride: int
+
+    def keeps(self, total: int) -> bool:
+        return sampling.is_kept(total, self.num_frames, self.frame_stride)
+
+    def draw(self, total: int, fps: float, generator: Generator) -> Indices:
+        start = _below(sampling.num_starts(total, self.num_frames, self.frame_stride), generator)
+        return sampling.clip_indices(total, self.num_frames, self.frame_stride, start)
+
+    def spread(self, total: int, fps: float, num_clips: int) -> Indices:
+        windows = sampling.test_windows(total, self.num_frames, self.frame_stride)
+        if num_clips == 0:
+            return windows
+        if total <= self.num_frames * self.frame_stride:
+            return windows.repeat(num_clips, axis=0)
+        starts = sampling_segments.central_starts(total, self.num_frames, self.frame_stride, num_clips)
+        return sampling_segments.looped_clips(starts, self.num_frames, self.frame_stride, total)
+
+
+@dataclass(frozen=True)
+class _Looped:
+    num_frames: int
+    frame_stride: int
+
+    def keeps(self, total: int) -> bool:
+        return total > 0
+
+    def draw(self, total: int, fps: float, generator: Generator) -> Indices:
+        starts = sampling_segments.segment_starts(total, self.num_frames, self.frame_stride, 1).draw(generator)
+        clip: Indices = sampling_segments.looped_clips(starts, self.num_frames, self.frame_stride, total)[0]
+        return clip
+
+    def spread(self, total: int, fps: float, num_clips: int) -> Indices:
+        starts = sampling_segments.central_starts(total, self.num_frames, self.frame_stride, max(num_clips, 1))
+        return sampling_segments.looped_clips(starts, self.num_frames, self.frame_stride, total)
+
+
+@dataclass(frozen=True)
+class _Sparse:
+    num_frames: int
+
+    def keeps(self, total: int) -> bool:
+        return total > 0
+
+    def draw(self, total: int, fps: float, generator: Generator) -> Indices:
+        starts = sampling_segments.segment_starts(total, 1, 1, self.num_frames).draw(generator)
+        clip: Indices = sampling_segments.looped_clips(starts, 1, 1, total)[:, 0]
+        return clip
+
+    def spread(self, total: int, fps: float, num_clips: int) -> Indices:
+        """One clip holds all parts of the video, so that several would be the same one: there is one."""
+        return sampling_segments.central_starts(total, 1, 1, self.num_frames)[None]
+
+
+@dataclass(frozen=True)
+class _Linspace:
+    num_frames: int
+    frame_stride: int
+
+    def keeps(self, total: int) -> bool:
+        return sampling_linspace.is_enough(total, self.num_frames)
+
+    def draw(self, total: int, fps: float, generator: Generator) -> Indices:
+        begin = _below(sampling_linspace.num_begins(total, self.num_frames, self.frame_stride), generator)
+        return sampling_linspace.linspace_clip(total, self.num_frames, self.frame_stride, begin)
+
+    def spread(self, total: int, fps: float, num_clips: int) -> Indices:
+        if num_clips <= 1:
+            begins = [sampling_linspace.central_begin(total, self.num_frames, self.frame_stride)]
+        else:
+            begins = sampling_segments.central_starts(total, self.num_frames, self.frame_stride, num_clips).tolist()
+        clips = (sampling_linspace.linspace_clip(total, self.num_frames, self.frame_stride, one) for one in begins)
+        return np.stack(list(clips))
+
+
+@dataclass(frozen=True)
+class _Timed:
+    num_frames: int
+    frame_stride: int
+    config: TimedConfig
+
+    def keeps(self, total: int) -> bool:
+        return total > 0
+
+    def draw(self, total: int, fps: float, generator: Generator) -> Indices:
+        return self._clip(total, fps, sampling_timed.draw_start(total, self._span(fps), generator))
+
+    def spread(self, total: int, fps: float, num_clips: int) -> Indices:
+        count, to_the_end = max(num_clips, 1), not self.config.compat_short_of_end
+        span = self._span(fps)
+        starts = [sampling_timed.view_start(total, span, view, count, to_the_end=to_the_end) for view in range(count)]
+        return np.stack([self._clip(total, fps, start) for start in starts])
+
+    def _clip(self, total: int, fps: float, start: float) -> Indices:
+        target = self.config.target_fps
+        return sampling_timed.timed_clip(total, fps or target, self.num_frames, self.frame_stride, start, target)
+
+    def _span(self, fps: float) -> int:
+        target = self.config.target_fps
+        return sampling_timed.timed_span(self.num_frames, self.frame_stride, fps or target, target)
+
+
+def _below(choices: int, generator: Generator) -> int:
+    return int(torch.randint(choices, (), generator=generator).item())
