@@ -29,7 +29,7 @@ class BatchRecord:
 
     folder: Path
     elements: Mapping[int, Mapping[str, Any]]  # index -> record of its stage
-    slurm: Mapping[str, Any]  # name, ranks, resources, dependency, snapshot, python, policy, launcher, created_at_ms
+    slurm: Mapping[str, Any]  # name, cluster, ranks, resources, dependency, snapshot, python, policy, launcher, ...
     job_id: str | None  # of the array, once sbatch has answered
     released: bool
     void: bool

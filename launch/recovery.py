@@ -6,10 +6,12 @@ does not notice that its parent has failed, and once it has forgotten the parent
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from launch.batches import mark_ended, mark_void, open_batches, queued_batches, record_job
 from launch.scheduler import QueuedElement, Scheduler
 from launch.store import Store
+from vssl.config import ConfigError
 
 STUCK = "DependencyNeverSatisfied"
 
@@ -27,16 +29,21 @@ def recover(
 
     Returns:
         What of the queue stays.
+
+    Raises:
+        ConfigError: the record of a queued batch is gone.
     """
+    _await_records(store, queue)
+    cluster = scheduler.config().get("ClusterName", "")
     by_name: dict[str, list[QueuedElement]] = {}
     for entry in queue:
         by_name.setdefault(entry.name, []).append(entry)
+    ours = queued_batches(store, queue)
     given_up = [
         batch
-        for name, batch in queued_batches(store, queue).items()
+        for name, batch in ours.items()
         if (batch.void or not batch.released) and all(map(_is_held, by_name[name]))
     ]
-    ours = queued_batches(store, queue).keys()
     arrays = {entry.array for batch in given_up for entry in by_name[batch.name]}
     stuck = [one.job for one in queue if one.name in ours and one.state == "PENDING" and one.reason == STUCK]
     cancelled = [*sorted(arrays, key=int), *stuck]
@@ -48,6 +55,8 @@ def recover(
             mark_void(batch.folder, "its launcher ended before it was released")
         for batch in open_batches(store):
             entries = by_name.get(batch.name)
+            if batch.slurm.get("cluster", cluster) != cluster:
+                continue  # this queue knows nothing of it
             if not entries and batch.job_id is None:
                 mark_void(batch.folder, "its launcher ended before Slurm took it")
             elif not entries:
@@ -55,6 +64,18 @@ def recover(
             elif not batch.released:
                 record_job(batch.folder, entries[0].array, released=True)
     return [entry for entry in queue if entry.array not in arrays and entry.job not in stuck]
+
+
+def _await_records(store: Store, queue: Sequence[QueuedElement]) -> None:
+    """Wait for the records of batches that another machine has just made, and that are queued from this store."""
+    folders = {Path(entry.folder) for entry in queue if entry.folder}
+    for folder in sorted(folder for folder in folders if folder.parent == store.batches.resolve()):
+        if not store.appears(folder / "elements.json"):
+            jobs = " ".join(sorted({entry.array for entry in queue if Path(entry.folder) == folder}, key=int))
+            raise ConfigError(
+                f"the queue holds jobs of this store whose record {folder} is gone, so nobody knows what they are: "
+                f"bring it back, or `scancel {jobs}`"
+            )
 
 
 def _is_held(entry: QueuedElement) -> bool:

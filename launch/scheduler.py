@@ -40,7 +40,7 @@ _OF_SLURM = re.compile(r"(SLURM|SLURMD|SBATCH|SRUN|SALLOC|SQUEUE|SACCT|SACCTMGR|
 _SEPARATOR = "\x1f"
 _QUEUE_FIELDS = (
     *("ArrayJobID", "ArrayTaskID", "State", "Reason", "StartTime", "EndTime", "RestartCnt", "NodeList", "Partition"),
-    *("Dependency", "Name"),
+    *("Dependency", "WorkDir", "Name"),
 )
 _NODE_FIELDS = {"partition": "%R", "nodes": "%D", "cpus": "%c", "memory_mb": "%m", "gres": "%G", "features": "%f"}
 _ACCOUNTING_FIELDS = (
@@ -83,6 +83,7 @@ class QueuedElement:
     nodes: str
     partition: str
     dependency: str
+    folder: str = ""  # that it was submitted from
 
 
 class Scheduler:
@@ -90,13 +91,15 @@ class Scheduler:
 
     Args:
         timeout_s: of each command.
+        read_tries: how often a read is asked before the controller counts as silent.
 
     `reads` and `writes` count what the controller and the database were asked: a release or cancellation of n jobs is
     n writes. Jobs are named `<array>_<index>`, or by the id of their array, never by a raw id.
     """
 
-    def __init__(self, timeout_s: float = 60.0) -> None:
+    def __init__(self, timeout_s: float = 60.0, read_tries: int = READ_TRIES) -> None:
         self.timeout_s = timeout_s
+        self.read_tries = read_tries
         self.reads = 0
         self.writes = 0
         self._queued_total = 0
@@ -132,8 +135,9 @@ class Scheduler:
         self._write("scontrol", "release", ",".join(_checked(array_ids)), count=len(array_ids), gone_is_fine=True)
 
     def cancel(self, jobs: Sequence[str]) -> None:
-        """End arrays or elements; those that are gone are passed over."""
-        self._write("scancel", *_checked(jobs), count=len(jobs), gone_is_fine=True)
+        """End arrays or elements; those that are gone are passed over. The elements of one array are one call."""
+        named = _joined(jobs)
+        self._write("scancel", *named, count=len(named), gone_is_fine=True)
 
     def signal(self, job: str, name: str) -> None:
         """Send a signal to the ranks of a running element; its script does not get it."""
@@ -226,7 +230,7 @@ class Scheduler:
         return [row for row in rows if len(row) == len(fields)]
 
     def _read(self, *words: str) -> str:
-        for left in reversed(range(READ_TRIES)):
+        for left in reversed(range(self.read_tries)):
             self.reads += 1
             try:
                 return self._run(words)
@@ -234,7 +238,7 @@ class Scheduler:
                 if not left:
                     raise
                 time.sleep(_PAUSE_S)
-        raise AssertionError("READ_TRIES is positive")
+        raise AssertionError("read_tries is positive")
 
     def _write(self, *words: str, cwd: Path | None = None, count: int = 1, gone_is_fine: bool = False) -> str:
         self.writes += count
@@ -290,8 +294,21 @@ def _checked(jobs: Sequence[str]) -> list[str]:
     return list(jobs)
 
 
+def _joined(jobs: Sequence[str]) -> list[str]:
+    """Ids with the elements of an array in one: 7, 9_1, 12_[1,4,5]."""
+    indices: dict[str, list[str]] = {}
+    for job in _checked(jobs):
+        array, _, index = job.partition("_")
+        indices.setdefault(array, []).append(index)
+    found = []
+    for array, of_array in indices.items():
+        several = f"{array}_[{','.join(of_array)}]" if len(of_array) > 1 else f"{array}_{of_array[0]}"
+        found.append(array if "" in of_array else several)
+    return found
+
+
 def _element(row: Sequence[str]) -> QueuedElement:
-    array, index, state, reason, start, end, restarts, nodes, partition, dependency, name = (
+    array, index, state, reason, start, end, restarts, nodes, partition, dependency, folder, name = (
         field.strip() for field in row
     )
     return QueuedElement(
@@ -307,6 +324,7 @@ def _element(row: Sequence[str]) -> QueuedElement:
         nodes=nodes,
         partition=partition,
         dependency="" if dependency == "(null)" else dependency,
+        folder=folder,
     )
 
 

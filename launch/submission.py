@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch.arrays import Place
-from launch.batches import InFlight, in_flight
+from launch.batches import InFlight, in_flight, read_batch
 from launch.begin_time import clear_begin_times
 from launch.claims import attempt_path, is_live, server_now_s, tokens
 from launch.elements import element
@@ -213,8 +213,13 @@ class Submission:
             if last is None or last.get("outcome") is not None:
                 continue
             process = last["process"]
-            # A job that has left the queue runs no more, unless this host can see that its process does.
-            runs = is_alive(process) if last.get("slurm") else is_live(last, folder, server_now_s(folder.attempts))
+            batch = read_batch(self.store.batches / str(last.get("batch")))
+            cluster = batch.slurm.get("cluster") if batch is not None else None
+            if last.get("slurm") and cluster in (None, self.scheduler.config().get("ClusterName", "")):
+                # Its job has left this queue, so it runs no more, unless this host can see that its process does.
+                runs = is_alive(process)
+            else:
+                runs = is_live(last, folder, server_now_s(folder.attempts))
             if runs:
                 raise ConfigError(
                     f"{name} is running in process {process['pid']} on {process['host']}, outside of Slurm's queue; "

@@ -1,6 +1,7 @@
 """The launcher killed at every write and command of a submission, on the small Slurm; then the same line again."""
 
 import json
+import os
 from collections import Counter
 
 import pytest
@@ -70,6 +71,7 @@ def plan(make_plan):
 
 @pytest.fixture
 def world(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a moment to die at all the same, and no wait for a disk
     monkeypatch.setattr("launch.submission.snapshot", lambda store: tmp_path / "code")
     return lambda name: World(tmp_path / f"{name}", plan)
 

@@ -13,17 +13,23 @@ from launch.scheduler import Scheduler, SchedulerRefusedError, SchedulerSilentEr
 from vssl.config import ConfigError
 
 S = "\x1f"
+
+
+def row(array, index, state, reason, start, end, restarts, nodes, dependency, folder, name):
+    return S.join([array, index, state, reason, start, end, restarts, nodes, "cpu", dependency, folder, name, ""])
+
+
 QUEUE = "\n".join(
     [
-        S.join(["9", "N/A", "RUNNING", "None", "1", "2", "0", "n1", "cpu", "(null)", "notebook | my own", ""]),
-        S.join(["26", "3", "RUNNING", "None", "1795257170", "1826793037", "2", "n[4-5]", "c", "(null)", "vssl-a", ""]),
-        S.join(["7", "11", "PENDING", "Dependency", "N/A", "N/A", "0", "", "cpu", "aftercorr:5(waits)", "vssl-b", ""]),
-        S.join(["7", "2", "PENDING", "BeginTime", "1795257293", "N/A", "1", "", "cpu", "(null)", "vssl-b", ""]),
-        S.join(["8", "N/A", "PENDING", "Priority", "N/A", "N/A", "0", "", "cpu", "(null)", "vssl-is a single job", ""]),
+        row("9", "N/A", "RUNNING", "None", "1", "2", "0", "n1", "(null)", "/x", "notebook | my own"),
+        row("26", "3", "RUNNING", "None", "1795257170", "1826793037", "2", "n[4-5]", "(null)", "/s/b/a", "vssl-a"),
+        row("7", "11", "PENDING", "Dependency", "N/A", "N/A", "0", "", "aftercorr:5(waits)", "/x", "vssl-b"),
+        row("7", "2", "PENDING", "BeginTime", "1795257293", "N/A", "1", "", "(null)", "/x", "vssl-b"),
+        row("8", "N/A", "PENDING", "Priority", "N/A", "N/A", "0", "", "(null)", "/x", "vssl-is a single job"),
         "a line of somebody's job name that holds a line break",
         "",
     ]
-)  # fmt: skip
+)
 SILENT = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
 FORGOTTEN = "slurm_load_jobs error: Invalid job id specified"
 
@@ -63,6 +69,7 @@ def test_the_queue_holds_our_elements_sorted_and_counts_all(answer):
     assert (queue[0].reason, queue[0].start_s, queue[0].restarts) == ("BeginTime", 1795257293.0, 1)
     assert (queue[1].start_s, queue[1].dependency) == (None, "aftercorr:5(waits)")
     assert (queue[2].end_s, queue[2].nodes, queue[2].dependency) == (1826793037.0, "n[4-5]", "")
+    assert queue[2].folder == "/s/b/a"
     assert slurm.queued_total() == 5, "jobs that are not ours count against the same limit"
     assert (len(calls()), slurm.reads, slurm.writes) == (1, 1, 0)
 
@@ -162,6 +169,9 @@ def test_arrays_that_are_gone_are_passed_over(answer):
     slurm.cancel(["9_1", "10"])
     assert slurm.writes == 4
     assert scancel()[0]["argv"] == ["9_1", "10"]
+    slurm.cancel(["7_1", "8_4", "7_3", "9", "9_2"])
+    assert scancel()[1]["argv"] == ["7_[1,3]", "8_4", "9"], "the elements of one array are one call"
+    assert slurm.writes == 7
     assert slurm.show_job("9_1") == {}
 
 

@@ -32,6 +32,7 @@ def line(sandbox, code, tmp_path, monkeypatch):
     """`line(name)`: a new store below tmp_path, for two lanes of two probes."""
     monkeypatch.setenv("SLURM_CONF", sandbox.environment["SLURM_CONF"])
     monkeypatch.setattr("launch.submission.snapshot", lambda store: code)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a moment to die at all the same, and no wait for a disk
     plan = lanes(2, steps=1)
     return lambda name: Line(sandbox=sandbox, plan=plan, root=tmp_path / f"{name}")
 

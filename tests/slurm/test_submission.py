@@ -218,6 +218,37 @@ def test_a_controller_that_is_away_is_try_again(line, sandbox, capsys, monkeypat
     assert one.starts() == {"first.0": 1, "second.0": 1}
 
 
+def test_jobs_whose_record_is_gone_are_nobodys_to_replace(line):
+    one = line(lanes(2, "first"))
+    assert one.type(profile=LATER) == 0
+    (batch,) = one.store.batches.iterdir()
+    away = batch.rename(one.root / "away")
+    with pytest.raises(ConfigError, match=rf"whose record {batch} is gone.*bring it back, or `scancel \d+`"):
+        one.type(profile=LATER)
+    assert len(one.queue()) == 2
+    away.rename(batch)
+    assert one.type(profile=LATER) == 0
+    one.check_queue()
+    cancel_all(one.sandbox)
+
+
+def test_a_parents_end_takes_its_children_out_of_the_queue_in_one_call(line):
+    """Children that wait for a parent that is not queued any more are sent anew with it."""
+    one = line(lanes(6))
+    assert one.type(profile=LATER) == 0
+    first, second = sorted({entry.array for entry in one.queue()}, key=int)
+    one.sandbox.run("scontrol", "update", f"JobId={second}", "Dependency=")  # or Slurm would cancel them by itself
+    one.sandbox.run("scancel", *(f"{first}_{index}" for index in (1, 2, 4, 5)))
+    writes = one.scheduler.writes
+    assert one.type(profile=LATER) == 0
+    assert one.scheduler.writes - writes == 1 + 4
+    one.check_queue()
+    left = {entry.job for entry in one.queue()}
+    assert {f"{second}_0", f"{second}_3"} <= left
+    assert not {f"{second}_{index}" for index in (1, 2, 4, 5)} & left
+    cancel_all(one.sandbox)
+
+
 def test_what_slurm_refuses_is_told_with_its_words(line):
     one = line(lanes(1))
     with pytest.raises(
