@@ -122,11 +122,11 @@ class Execution:
         """Another rank: rank 0's claim, or its end where it makes none. A stop is for rank 0 to decide."""
         deadline = time.monotonic() + CLAIM_WAIT_S
         while time.monotonic() < deadline:
+            if (ended := self._end_of_rank_0()) is not None:  # first: of a claim, too, it is the last word
+                return Ending(code=ended["code"], cause=ended["cause"], error=ended["error"])
             last = newest(self.folder)
             if last is not None and last["nonce"] == self.launch.nonce:
                 return Claim(self.folder, last["token"], last)
-            if (ended := self._end_of_rank_0()) is not None:
-                return Ending(code=ended["code"], cause=ended["cause"], error=ended["error"])
             time.sleep(0.05)
         raise ElsewhereError(
             f"rank {self.launch.rank} saw no claim of rank 0 in {self.folder.attempts} within {CLAIM_WAIT_S:.0f} s"

@@ -9,7 +9,9 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from vssl.artifacts import Inputs, create_json, read_json, sha256_text, write_json
 from vssl.run import LostRankError, Run, Stopped
@@ -49,7 +51,7 @@ def run(config: ProbeConfig, inputs: Inputs, run: Run) -> dict[str, float]:
             run.check_ownership()
             time.sleep(config.save_s)
             write_json(saved, {**state, "journal_offset": run.journal.sync()})
-        run.beat(step + 1, config.steps)
+            run.beat(step + 1, config.steps)
     if writes:
         run.check_ownership()
         write_json(run.artifact("state"), {"seed": config.seed, "value": state["value"]})
@@ -69,12 +71,19 @@ def _any_true(meeting: Path, rank: int, ranks: int, step: int, flag: bool) -> bo
     flags = [flag]
     for other in range(ranks):
         path = meeting.with_suffix(f".{other}.json")
-        while (vote := read_json(path)) is None or (vote["step"] < step and not vote["flag"]):
+        while _is_missing(vote := read_json(path), step):
             if vote is not None and vote["host"] == me["host"] and _is_gone(vote["pid"]):
-                raise LostRankError(f"rank {other} on {vote['host']} is gone")
+                if not _is_missing(vote := read_json(path), step):
+                    break  # its last vote, and then it ended
+                raise LostRankError(f"rank {other} on {me['host']} is gone")
             time.sleep(0.01)
         flags.append(vote["step"] <= step and vote["flag"])
     return any(flags)
+
+
+def _is_missing(vote: Mapping[str, Any] | None, step: int) -> bool:
+    """Whether a rank has not voted at this step; one that has stopped before never will."""
+    return vote is None or (vote["step"] < step and not vote["flag"])
 
 
 def _is_gone(pid: int) -> bool:
