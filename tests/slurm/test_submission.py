@@ -189,7 +189,7 @@ def test_a_limit_that_only_sbatch_knows_of(line, sandbox_of, monkeypatch, capsys
 
 def test_a_controller_that_is_away_is_try_again(line, sandbox, capsys, monkeypatch):
     one = line(lanes(1))
-    monkeypatch.setattr("launch.scheduler.READ_TRIES", 1)
+    one.scheduler.read_tries = 1
     with sandbox.stopped("slurmctld"):
         assert one.type() == 75
     said = capsys.readouterr()
