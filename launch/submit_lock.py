@@ -72,7 +72,7 @@ def submitting(store: Store, say: Callable[[str], None], wait_s: float = WAIT_S)
     finally:
         ended.set()
         thread.join()
-        with suppress(LockHeldError):
+        with suppress(LockHeldError, OSError):  # on a full disk, the end of this process frees it
             lock.check()
             write_json(_path(folder, lock.number), {**lock.record, "released_at_ms": now_ms()})
 
