@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from launch.claims import is_live, newest, now_ms
 from launch.local_queues import live_queues
 from launch.processes import is_alive
-from launch.queue_view import look
+from launch.queue_view import impatient, look
 from launch.scheduler import SchedulerSilentError
 from launch.selection import below
 from launch.targets import Target, pipelines
@@ -52,8 +52,6 @@ def cancel(target: Target, scheduler: "Scheduler | None" = None) -> Cancelled:
     Raises:
         SchedulerSilentError: the controller does not answer; nothing was cancelled.
     """
-    from launch.scheduler import Scheduler
-
     plan, store, pipeline = target.plan, target.store, target.folder.name
     chosen = [stage for stage in plan if stage.name in below(plan, frozenset(target.stages))]
     view = look(store, {stage.folder for stage in plan}, pipeline, scheduler, tidy=False)
@@ -66,7 +64,7 @@ def cancel(target: Target, scheduler: "Scheduler | None" = None) -> Cancelled:
         write_json(_mark(target.folder), {"at_ms": now_ms()})
     if jobs:
         _mark_batches(jobs.values())
-        (scheduler or Scheduler()).cancel(_ids(jobs.values(), view.queued.values()))
+        (scheduler or impatient()).cancel(_ids(jobs.values(), view.queued.values()))
     signalled, elsewhere = _signal(target, [stage.folder for stage in chosen])
     return Cancelled(
         pipeline=pipeline,

@@ -22,7 +22,7 @@ from launch.exit_codes import BAD_INPUT, DONE, FAILED, TRY_AGAIN
 from launch.scheduler import SchedulerRefusedError, SchedulerSilentError
 from launch.store import default_root
 from launch.submit_lock import LockHeldError
-from launch.targets import find_target, pipelines, store_of
+from launch.targets import Target, find_target, pipelines, store_of
 from vssl.config import ConfigError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def logs(
     """The end of a stage's newest log, and of what its batch script printed; without STAGE, of the newest one."""
     from launch.stage_logs import print_logs
 
-    print_logs(find_target(which, root, stage_first=True), lines, rank, follow=follow, as_json=as_json)
+    print_logs(_helping(find_target(which, root, stage_first=True)), lines, rank, follow=follow, as_json=as_json)
 
 
 @app.command()
@@ -185,7 +185,7 @@ def pin(which: Which = "", root: Root = None) -> None:
     """Keep a pipeline and all that it reaches, however old it is."""
     from launch.pins import pin as pin_folder
 
-    folder = find_target(which, root).folder
+    folder = _helping(find_target(which, root)).folder
     pin_folder(folder)
     print(f"{folder.name} is pinned")
 
@@ -195,7 +195,7 @@ def unpin(which: Which = "", root: Root = None) -> None:
     """Let a pipeline go when it is old."""
     from launch.pins import unpin as unpin_folder
 
-    folder = find_target(which, root).folder
+    folder = _helping(find_target(which, root)).folder
     print(f"{folder.name} is no longer pinned" if unpin_folder(folder) else f"{folder.name} was not pinned")
 
 
@@ -208,7 +208,7 @@ def sync(
     """Push journals and results to MLflow; a push that is repeated stores nothing twice."""
     from vssl import tracking
 
-    target = find_target(which, root)
+    target = _helping(find_target(which, root))
     problems = 0
     for folder in [target.folder] if which else pipelines(target.store.root):
         read = store_of(folder).read
@@ -232,6 +232,14 @@ def prepare(
     from launch.preparing import prepare_dataset
 
     print(prepare_dataset(data, path, root))
+
+
+def _helping(target: Target) -> Target:
+    """Let requeued jobs start, in passing; verbs that look at the queue do so themselves."""
+    from launch.queue_view import clear_begin_times_of
+
+    clear_begin_times_of(target.store)
+    return target
 
 
 def _exit_if_silent(view: "QueueView") -> None:

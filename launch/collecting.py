@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from launch.batches import in_flight, open_batches
 from launch.garbage import Garbage, find_garbage, remove
-from launch.queue_view import ANSWER_S
+from launch.queue_view import impatient
 from launch.store import Store
 from launch.submit_lock import submitting
 from vssl.config import ConfigError
@@ -67,9 +67,7 @@ def _in_flight(store: Store, scheduler: "Scheduler | None") -> set[str]:
     """Folder names of the stages in Slurm's queue; it is not asked where no batch is open."""
     if not open_batches(store):
         return set()
-    from launch.scheduler import Scheduler
-
-    return set(in_flight(store, (scheduler or Scheduler(timeout_s=ANSWER_S)).queue()))
+    return set(in_flight(store, (scheduler or impatient()).queue()))
 
 
 def _bytes(size: float) -> str:

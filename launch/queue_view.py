@@ -8,7 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,7 @@ class QueueView:
 
 
 STORE_ALONE = QueueView()
-ANSWER_S = 20.0  # a person waits; each read is tried twice
+ANSWER_S = 20.0
 
 
 def look(
@@ -68,19 +68,27 @@ def look(
         return QueueView(sent=sent)
     from launch.batches import in_flight
     from launch.begin_time import clear_begin_times
-    from launch.scheduler import Scheduler, SchedulerRefusedError, SchedulerSilentError
+    from launch.scheduler import START_IN_S, SchedulerRefusedError, SchedulerSilentError
 
     if scheduler is None and shutil.which("squeue") is None:
         return QueueView(sent=sent, silent="this machine has no squeue")
-    scheduler = scheduler or Scheduler(timeout_s=ANSWER_S)
+    scheduler = scheduler or impatient()
     try:
         asked_at_ms = time.time_ns() // 1_000_000
         queue = scheduler.queue()
-        if tidy:
-            clear_begin_times(store, scheduler, queue)
+        cleared = clear_begin_times(store, scheduler, queue) if tidy else ()
+        soon_s = time.time() + START_IN_S
+        queue = [replace(one, start_s=soon_s) if one.job in cleared else one for one in queue]
         return QueueView(sent=sent, queued=in_flight(store, queue), asked_at_ms=asked_at_ms)
     except (SchedulerSilentError, SchedulerRefusedError) as error:
         return QueueView(sent=sent, silent=str(error).strip() or "the controller does not answer")
+
+
+def impatient() -> "Scheduler":
+    """Slurm's commands for a person who waits, and can type the line again."""
+    from launch.scheduler import Scheduler
+
+    return Scheduler(timeout_s=ANSWER_S, read_tries=1)
 
 
 def clear_begin_times_of(store: Store, scheduler: "Scheduler | None" = None) -> None:
@@ -88,9 +96,8 @@ def clear_begin_times_of(store: Store, scheduler: "Scheduler | None" = None) -> 
     if not store.requeued.is_dir():
         return
     from launch.begin_time import clear_begin_times
-    from launch.scheduler import Scheduler
 
-    clear_begin_times(store, scheduler or Scheduler(timeout_s=ANSWER_S))
+    clear_begin_times(store, scheduler or impatient())
 
 
 def sent_stages(store: Store, wanted: Collection[str], pipeline: str) -> dict[str, Sent]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from launch.pace import duration, left, steps_per_s
 from launch.pending import clock, meaning
-from launch.queue_view import ANSWER_S, QueueView
+from launch.queue_view import QueueView, impatient
 from launch.standing import State
 from launch.status import StageStatus
 from launch.targets import Target
@@ -214,15 +214,26 @@ class Reasons:
         """job -> how it ended in Slurm's own books, for jobs of which nothing else tells."""
         if not riddles or self._view.silent:
             return {}
-        from launch.scheduler import Scheduler
-
-        scheduler = self._scheduler or Scheduler(timeout_s=ANSWER_S)
+        scheduler = self._scheduler or impatient()
         sent = self._view.sent
         since_s = min(one.sent_at_ms for one in sent.values()) / 1000 if sent else self._now_s
         arrays = sorted({one.job.partition("_")[0] for one in riddles})
         rows: Sequence[Mapping[str, Any]] = scheduler.accounting(arrays, since_s)
-        wanted = {one.job for one in riddles}
-        return {str(row["JobID"]): f"Slurm's accounting: {row['State']}" for row in rows if str(row["JobID"]) in wanted}
+        whole = {str(row["JobID"]): row["State"] for row in rows}  # of an array of which nothing has started
+        states = {one.job: whole[one.job.partition("_")[0]] for one in riddles if one.job.partition("_")[0] in whole}
+        states |= {job: row["State"] for row in rows for job in _elements(str(row["JobID"]))}
+        return {job: f"Slurm's accounting: {state}" for job, state in states.items()}
+
+
+def _elements(text: str) -> list[str]:
+    """The elements that a row of accounting names: 12_3, or 12_[0-3,7] for those that never started."""
+    array, _, indices = text.partition("_")
+    found = []
+    for part in indices.strip("[]").partition("%")[0].split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last or first).isdigit():
+            found += [f"{array}_{index}" for index in range(int(first), int(last or first) + 1)]
+    return found
 
 
 def _and(names: Sequence[str]) -> str:

@@ -137,7 +137,7 @@ def test_accounting_is_asked_once_and_only_for_riddles(plan, store, explain):
     finish(store, plan, "first")
     batch = send(store, plan, ["second", "third", "lane.0"])
     attempt(store, plan, "lane.0", batch, "100_2")
-    books = [{"JobID": "100_0", "State": "CANCELLED by 1000"}, {"JobID": "100_2", "State": "NODE_FAIL"}]
+    books = [{"JobID": "100_[0-1,5]", "State": "CANCELLED by 1000"}, {"JobID": "100_2", "State": "NODE_FAIL"}]
     queue = Queue(books=books)
     failed, cancelled, *_ = explain(queue)
     assert "(Slurm's accounting: NODE_FAIL)" in failed
@@ -146,6 +146,9 @@ def test_accounting_is_asked_once_and_only_for_riddles(plan, store, explain):
         "run the same line again"
     )
     assert (queue.reads, queue.asked_for_books) == (1, 1)
+    for row in ("100_0", "100"):
+        books[0]["JobID"] = row
+        assert "CANCELLED by 1000" in explain(Queue(books=books), "second")[0]
     off = Queue()
     assert "accounting" not in " ".join(explain(off))
     settle(batch, 2, "exception", error="exception in rank 0 on n1: x")
