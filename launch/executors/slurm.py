@@ -83,7 +83,8 @@ def script_text(
                 "another store with root=FOLDER"
             )
     folder, interpreter = shlex.quote(str(batch)), shlex.quote(sys.executable)
-    srun = ["srun", "--unbuffered", "--kill-on-bad-exit=1", f"--cpus-per-task={resources.cpus_per_task}"]
+    # Without a limit after the first rank has left: rank 0 may still digest a large artifact.
+    srun = ["srun", "--unbuffered", "--kill-on-bad-exit=1", "--wait=0", f"--cpus-per-task={resources.cpus_per_task}"]
     srun += [f"--output={_log(batch, '%a-%t.log')}", "--open-mode=append", *profile.srun_args]
     setup = [
         "export SLURM_EXPORT_ENV=ALL  # for srun, where sbatch was told to pass no environment on",
