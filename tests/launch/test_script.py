@@ -70,7 +70,7 @@ def test_a_plain_script():
     }
     lines = body(text())
     assert lines[0].startswith("export SLURM_EXPORT_ENV=ALL")
-    assert f"srun --unbuffered --kill-on-bad-exit=1 --cpus-per-task=12 --output=logs/%a-%t.log --open-mode=append "\
+    assert f"srun --unbuffered --kill-on-bad-exit=1 --wait=0 --cpus-per-task=12 --output=logs/%a-%t.log --open-mode=append "\
         f"{shlex.quote(sys.executable)} -u -P -m launch.job {BATCH}" in lines  # fmt: skip
     assert lines[-2:] == [
         f'{shlex.quote(sys.executable)} -P -m launch.settle {BATCH} "$SLURM_ARRAY_TASK_ID" "$vssl_rc"', "exit $?",
@@ -158,7 +158,16 @@ def test_any_other_path_ends_as_data(folder, tmp_path):
     said = (tmp_path / "said").read_text().rstrip("\0").split("\0")
     log = f"{batch}/logs/%a-%t.log".replace("100%j", "100%%j") if "%" in folder else "logs/%a-%t.log"
     assert said == [
-        *("srun", str(batch), str(code), "12_3.0", "--unbuffered", "--kill-on-bad-exit=1", "--cpus-per-task=12"),
+        *(
+            "srun",
+            str(batch),
+            str(code),
+            "12_3.0",
+            "--unbuffered",
+            "--kill-on-bad-exit=1",
+            "--wait=0",
+            "--cpus-per-task=12",
+        ),
         *(f"--output={log}", "--open-mode=append", "python", "-u", "-P", "-m", "launch.job", str(batch)),
         *("python", str(batch), str(code), "12_3.0", "-P", "-m", "launch.settle", str(batch), "3", "3"),
     ]
