@@ -26,7 +26,7 @@ from launch.plan import Plan, PlannedStage, Resources
 from launch.profiles import Profile
 from launch.provenance import versions
 from launch.resource_classes import ResourceClasses
-from launch.scheduler import QueuedElement, Scheduler, SchedulerRefusedError
+from launch.scheduler import QueuedElement, Scheduler, SchedulerRefusedError, SchedulerSilentError
 from launch.site_check import Finding
 from launch.snapshot import snapshot
 from launch.store import Store
@@ -96,7 +96,8 @@ class TrialJob:
         """Queue the probe; what stood in the way, or nothing."""
         from launch.executors import slurm
 
-        self.store.root.mkdir(parents=True)
+        with self.store.writing():
+            self.store.root.mkdir(parents=True)
         check = ["-P", "-m", "launch.node_check", str(self.store.root)]
         python = self.profile.python or shlex.quote(sys.executable)
         first = '[ "${SLURM_RESTART_COUNT:-0}" != 0 ] ||'
@@ -211,10 +212,14 @@ class TrialJob:
     def _clear_away(self, *, keep: bool) -> None:
         """Take the job out of the queue, and its files away unless they explain something."""
         if self.job:
-            self.scheduler.cancel([self.job.partition("_")[0]])
-            deadline = time.monotonic() + COMES_BACK_S
-            while self._entry() is not None and time.monotonic() < deadline:
-                time.sleep(_LOOK_EVERY_S)
+            try:
+                self.scheduler.cancel([self.job.partition("_")[0]])
+                deadline = time.monotonic() + COMES_BACK_S
+                while self._entry() is not None and time.monotonic() < deadline:
+                    time.sleep(_LOOK_EVERY_S)
+            except SchedulerSilentError:
+                self.say(f"job {self.job} could not be cancelled; it ends by itself within {TIMEOUT_MIN} min")
+                keep = True
         if keep:
             self.say(f"what it left is in {self.store.root}")
         else:
