@@ -3,8 +3,10 @@
 #   make test            lint, types and tests                                             (ARGS= goes to pytest)
 #   make ui              the results in MLflow's own interface                             (PORT=5000)
 #   make slurm-sandbox   a private, throw-away Slurm on this machine, until Ctrl-C          (ARGS= as --nodes 8)
+#   make slurm-demo      the main pipeline, small, on such a Slurm of four nodes            (ARGS= adds overrides)
 #   make lint            ruff and mypy alone
 #   make bench           every script of benchmarks/, one after the other
+#   make bench-slurm     the figures of the launcher on such Slurms, most of an hour        (ARGS= names rows, as F6)
 PYTHON ?= python3
 PORT ?= 5000
 ARGS ?=
@@ -12,7 +14,7 @@ RUN := .venv/bin/python
 ROOT := $(abspath $(or $(VSSL_ROOT),runs))
 export PYTHON
 
-.PHONY: demo test ui lint bench slurm-sandbox venv
+.PHONY: demo test ui lint bench bench-slurm slurm-demo slurm-sandbox venv
 .NOTPARALLEL:
 
 venv:
@@ -34,6 +36,12 @@ ui: venv
 
 slurm-sandbox: venv
 	@$(RUN) -m tests.slurm.sandbox $(ARGS)
+
+slurm-demo: venv
+	@$(RUN) -m tests.slurm.demo $(ARGS)
+
+bench-slurm: venv
+	@$(RUN) -m benchmarks.slurm $(ARGS)
 
 bench: venv
 	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script $(ARGS); done
