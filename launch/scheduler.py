@@ -1,42 +1,29 @@
-"""Slurm's commands: the only place that runs them, in their machine formats, each with a time limit.
+"""What is asked of Slurm, in the machine formats of its commands.
 
-A controller that does not answer and one that says no are two errors. A read is asked again, a bounded number of
-times; a write never is: one whose answer was lost may have worked, and the queue shows whether it did.
+A read that is not answered is asked again, a bounded number of times. A write never is: one whose answer was lost may
+have worked, and the queue shows whether it did.
 """
 
-import getpass
 import os
+import pwd
 import re
-import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from vssl.config import ConfigError
+from launch.slurm_command import SchedulerRefusedError, SchedulerSilentError, run
+
+__all__ = ["NAME_PREFIX", "QueuedElement", "Scheduler", "SchedulerRefusedError", "SchedulerSilentError"]
 
 NAME_PREFIX = "vssl-"  # of every job that this launcher submits
 READ_TRIES = 2
 START_IN_S = 3  # by clocks of two machines that may differ a little
 _PAUSE_S = 1.0
-
-_SILENCE = re.compile(
-    r"unable to contact slurm controller|socket timed out|connection (refused|timed out|reset)|zero bytes were trans"
-    r"|unexpected message received|transport endpoint|no route to host|standby mode|unable to establish (contr|config)",
-    re.IGNORECASE,
-)
 _GONE = re.compile(
     r"invalid job id specified|already (finished|completing)|job/step already|no longer pending|no error", re.IGNORECASE
 )
-_LIMIT = re.compile(r"Submit(Jobs?)?(Per\w+)?Limit|job submit limit|MaxSubmit|GrpSubmit", re.IGNORECASE)
-
-# Of the caller's environment, what tells a command which cluster is meant. Everything else of Slurm's would change
-# what is asked or submitted: options in SBATCH_* beat the script, and a job's SLURM_* describe that job.
-_KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT", "SLURM_SACK_JWKS", "SLURM_SACK_KEY", "SLURM_SACK_SOCKET")
-_KEPT_FOR_JOBS = ("SBATCH_EXPORT",)  # whether a job inherits the environment: ours runs with and without
-_OF_SLURM = re.compile(r"(SLURM|SLURMD|SBATCH|SRUN|SALLOC|SQUEUE|SACCT|SACCTMGR|SCANCEL|SCONTROL|SINFO|SUBMITIT|VSSL)_")
-
 _SEPARATOR = "\x1f"
 _QUEUE_FIELDS = (
     *("ArrayJobID", "ArrayTaskID", "State", "Reason", "StartTime", "EndTime", "RestartCnt", "NodeList", "Partition"),
@@ -48,23 +35,6 @@ _ACCOUNTING_FIELDS = (
     *("NNodes", "AllocCPUS", "AllocTRES"),
 )
 _ENTRY = re.compile(r"(?:^|\s)([A-Za-z][\w:/]*)=(.*?)(?=\s[A-Za-z][\w:/]*=|\s*$)", re.DOTALL)
-
-
-class SchedulerSilentError(Exception):
-    """The controller did not answer; what was asked of it may have happened or not."""
-
-
-class SchedulerRefusedError(Exception):
-    """The controller said no."""
-
-    def __init__(self, command: str, text: str) -> None:
-        super().__init__(f"{command}: {text}")
-        self.text = text
-
-    @property
-    def is_limit(self) -> bool:
-        """Whether it said that the queue holds as many jobs of this user as it may."""
-        return _LIMIT.search(self.text) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +98,7 @@ class Scheduler:
     def test_only(self, script: Path, cwd: Path) -> str:
         """What Slurm says to a script without queueing it: when and where it could start."""
         self.reads += 1
-        return self._run(["sbatch", "--test-only", str(script)], cwd=cwd).strip()
+        return run(["sbatch", "--test-only", str(script)], self.timeout_s, cwd).strip()
 
     def release(self, array_ids: Sequence[str]) -> None:
         """Let held arrays start; those that are gone are passed over."""
@@ -213,7 +183,9 @@ class Scheduler:
         enforced = self.config().get("AccountingStorageEnforce", "").lower()
         if not any(word in enforced for word in ("limits", "safe", "all")):
             return None
-        rows = self._limits("user", "assoc", f"user={getpass.getuser()}", f"cluster={self.config()['ClusterName']}")
+        rows = self._limits(
+            "user", "assoc", f"user={pwd.getpwuid(os.geteuid()).pw_name}", f"cluster={self.config()['ClusterName']}"
+        )
         limits = [row["maxsubmit"] for row in rows if account in ("", row["account"])]
         names = {qos} if qos else {name for row in rows for name in row["qos"].split(",")}
         limits += [row["maxsubmitpu"] for row in self._limits("name", "qos") if row["name"] in names]
@@ -233,7 +205,7 @@ class Scheduler:
         for left in reversed(range(self.read_tries)):
             self.reads += 1
             try:
-                return self._run(words)
+                return run(words, self.timeout_s)
             except SchedulerSilentError:
                 if not left:
                     raise
@@ -243,48 +215,11 @@ class Scheduler:
     def _write(self, *words: str, cwd: Path | None = None, count: int = 1, gone_is_fine: bool = False) -> str:
         self.writes += count
         try:
-            return self._run(words, cwd)
+            return run(words, self.timeout_s, cwd)
         except SchedulerRefusedError as error:
             if gone_is_fine and all(_GONE.search(line) for line in error.text.splitlines()):
                 return ""
             raise
-
-    def _run(self, words: Sequence[str], cwd: Path | None = None) -> str:
-        name = " ".join(words[:2]) if words[0] == "scontrol" else words[0]
-        try:
-            done = subprocess.run(
-                words,
-                cwd=cwd,
-                env=_environment(words[0]),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=self.timeout_s,
-            )
-        except FileNotFoundError:
-            if cwd is not None and not cwd.is_dir():
-                raise
-            raise ConfigError(f"this machine has no `{words[0]}`; executor=slurm works on a login node") from None
-        except subprocess.TimeoutExpired:
-            raise SchedulerSilentError(f"{name} did not answer within {self.timeout_s:g} s") from None
-        if done.returncode == 0:
-            # sbatch says on its other channel when a test would start
-            return done.stdout or (done.stderr if "--test-only" in words else "")
-        text = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode} without a word"
-        if _SILENCE.search(text):
-            raise SchedulerSilentError(f"{name}: {text}")
-        raise SchedulerRefusedError(name, text)
-
-
-def _environment(command: str) -> dict[str, str]:
-    """The caller's environment without what another job or a person's habits would add to a command.
-
-    That of sbatch becomes the job's, so nothing is added to it.
-    """
-    kept = _KEPT + (_KEPT_FOR_JOBS if command == "sbatch" else ())
-    own = {name: value for name, value in os.environ.items() if name in kept or not _OF_SLURM.match(name)}
-    return own if command == "sbatch" else {**own, "LC_ALL": "C", "SLURM_TIME_FORMAT": "%s"}
 
 
 def _checked(jobs: Sequence[str]) -> list[str]:

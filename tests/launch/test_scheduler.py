@@ -124,12 +124,22 @@ def test_a_refusal_carries_what_slurm_said(answer, tmp_path):
     assert not caught.value.is_limit
 
 
-@pytest.mark.parametrize("limit", ["QOSMaxSubmitJobPerUserLimit", "AssocMaxSubmitJobLimit", "AssocGrpSubmitJobsLimit"])
-def test_a_full_queue_is_told_from_other_refusals(answer, tmp_path, limit):
-    answer("sbatch", stderr=f"sbatch: error: {limit}\nsbatch: error: Batch job submission failed: ...", code=1)
+@pytest.mark.parametrize(
+    ("named", "is_limit"),
+    [
+        ("sbatch: error: QOSMaxSubmitJobPerUserLimit\n", True),
+        ("sbatch: error: AssocMaxSubmitJobLimit\n", True),
+        ("sbatch: error: AssocGrpSubmitJobsLimit\n", True),
+        ("sbatch: error: QOSMaxWallDurationPerJobLimit\n", False),
+        ("", True),
+    ],
+)
+def test_a_full_queue_is_told_from_other_refusals(answer, tmp_path, named, is_limit):
+    rest = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+    answer("sbatch", stderr=f"{named}sbatch: error: Batch job submission failed: {rest}\n", code=1)
     with pytest.raises(SchedulerRefusedError) as caught:
         Scheduler().submit(tmp_path / "script.sh", tmp_path)
-    assert caught.value.is_limit
+    assert caught.value.is_limit == is_limit
 
 
 def test_submission_from_inside_a_job_carries_nothing_of_it(answer, tmp_path, monkeypatch):
