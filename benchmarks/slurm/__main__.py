@@ -28,9 +28,15 @@ ROWS = {
     "F3": "submission:f3",
     "F4": "again:f4",
     "F5": "again:f5",
+    "F9": "stops:f9",
+    "F10": "stops:f10",
+    "F12": "stops:f12",
     "F13": "submission:f13",
     "F14": "asking:f14",
+    "F15": "stops:f15",
     "F19": "again:f19",
+    "raw-id": "stops:raw_id",
+    "kill-wait": "stops:kill_wait",
 }
 
 
