@@ -122,7 +122,8 @@ class Sender:
 
     def _submit(self, array: Array, dependency: str) -> str:
         """Write an array's intent and script, submit it held, and write down its id."""
-        facts = array_facts(array, dependency, self.code, self.profile)
+        cluster = self.scheduler.config().get("ClusterName", "")
+        facts = {**array_facts(array, dependency, self.code, self.profile), "cluster": cluster}
         records = {index: self.elements[name] for index, name in array.stages.items()}
         folder = self._begun = create_batch(self.store, records, facts)
         text = self.script_text(

@@ -464,3 +464,37 @@ def test_a_thousand_stages_are_few_calls(lanes, submit, slurm):
     assert code == 0
     assert slurm.writes == 6
     assert len(slurm.queue()) == 750
+
+
+def test_ctrl_c_between_two_arrays_leaves_nothing_behind(lanes, submit, slurm, store, monkeypatch):
+    send = slurm.submit
+
+    def interrupted(script, cwd):
+        if slurm.jobs:
+            raise KeyboardInterrupt
+        return send(script, cwd)
+
+    monkeypatch.setattr(slurm, "submit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        submit(lanes(2))
+    assert not slurm.queue()
+    assert not open_batches(store)
+
+
+def test_the_queue_of_another_cluster_knows_nothing_of_this_ones_batches(lanes, submit, slurm, store, clock):
+    plan = lanes(1)
+    submit(plan)
+    folder = store.stage(plan["single.0"].folder)
+    folder.attempts.mkdir(parents=True)
+    there = {"host": "n1", "pid": 1, "boot_id": "another"}
+    batch = next(one for one in open_batches(store) if one.stage(0) == plan["single.0"].folder)
+    record = {"token": 1, "nonce": "x", "process": there, "started_at_ms": 0, "batch": batch.id}
+    write_json(folder.attempts / "1.json", {**record, "slurm": {"job": "1_0", "restart": 0}})
+    folder.beat.touch()
+    other = FakeSlurm(clock, start=lambda job: None, kill=lambda job: None)
+    other.config = lambda: {"ClusterName": "other"}
+    with pytest.raises(ConfigError, match=r"single\.0 is running in process 1 on n1, outside of Slurm's queue"):
+        submit(plan, scheduler=other)
+    assert len(open_batches(store)) == 3
+    assert submit(plan)[0] == 0
+    assert len(slurm.queue()) == 3
