@@ -70,9 +70,9 @@ def test_a_plain_script():
     }
     lines = body(text())
     assert lines[0].startswith("export SLURM_EXPORT_ENV=ALL")
-    options = "--unbuffered --kill-on-bad-exit=1 --wait=0 --cpus-per-task=12"
+    flags = "--unbuffered --kill-on-bad-exit=1 --wait=0 --cpus-per-task=12"
     logs = "--output=logs/%a-%t.log --open-mode=append"
-    assert f"srun {options} {logs} {shlex.quote(sys.executable)} -u -P -m launch.job {BATCH}" in lines
+    assert f"srun {flags} {logs} {shlex.quote(sys.executable)} -u -P -m launch.job {BATCH}" in lines
     assert lines[-2:] == [
         f'{shlex.quote(sys.executable)} -P -m launch.settle {BATCH} "$SLURM_ARRAY_TASK_ID" "$vssl_rc"', "exit $?",
     ]  # fmt: skip
