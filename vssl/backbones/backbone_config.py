@@ -14,6 +14,20 @@ class S3DConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class S3DGConfig:
+    """S3D with self-gating, 1024 features."""
+
+    name: Literal["s3dg"] = "s3dg"
+
+
+@dataclass(frozen=True, kw_only=True)
+class R2Plus1DConfig:
+    """R(2+1)D of ten layers (Tran et al. 2018), 512 features."""
+
+    name: Literal["r21d"] = "r21d"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TinyConfig:
     """Three small 3D convolutions: seconds a stage on a CPU, for smoke runs and tests."""
 
@@ -21,4 +35,4 @@ class TinyConfig:
     width: int = knob(16, doc="channels of the first layer; features are four times as many", at_least=1)
 
 
-BackboneConfig = S3DConfig | TinyConfig
+BackboneConfig = S3DConfig | S3DGConfig | R2Plus1DConfig | TinyConfig

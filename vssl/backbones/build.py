@@ -6,14 +6,17 @@ from typing import Any
 from torch import nn
 
 from vssl.backbones.backbone_config import BackboneConfig
-from vssl.backbones.s3d import S3D
+from vssl.backbones.r2plus1d import R2Plus1D
+from vssl.backbones.s3d import S3D, S3DG
 from vssl.backbones.tiny import Tiny
 from vssl.nn.batchnorm import NormLayer
 
-Backbone = S3D | Tiny
+Backbone = S3D | S3DG | R2Plus1D | Tiny
 
 BACKBONES: dict[str, Callable[[Any, NormLayer], Backbone]] = {
     "s3d": lambda config, norm_layer: S3D(norm_layer),
+    "s3dg": lambda config, norm_layer: S3DG(norm_layer),
+    "r21d": lambda config, norm_layer: R2Plus1D(norm_layer),
     "tiny": lambda config, norm_layer: Tiny(config.width, norm_layer),
 }
 
