@@ -5,6 +5,7 @@ last durable checkpoint to the end of an attempt that did not finish, and all of
 """
 
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -43,18 +44,29 @@ class Hours:
         return sum(one.used for one in self.attempts if one.unit == unit)
 
     def lost(self, unit: Unit) -> dict[str, float]:
-        """cause -> hours, the largest first."""
+        """cause -> hours, the largest first; nothing is lost by a stop that saved, which is named all the same."""
         found: dict[str, float] = {}
-        for one in self.attempts:
-            if one.unit == unit and one.lost > 0:
-                found[one.cause] = found.get(one.cause, 0.0) + one.lost
+        for one in self._stopped(unit):
+            found[one.cause] = found.get(one.cause, 0.0) + one.lost
         return dict(sorted(found.items(), key=lambda item: -item[1]))
 
+    def stops(self, unit: Unit) -> dict[str, int]:
+        """cause -> how many attempts did not finish for it."""
+        return dict(Counter(one.cause for one in self._stopped(unit)))
+
+    def _stopped(self, unit: Unit) -> list[Spent]:
+        return [one for one in self.attempts if one.unit == unit and one.cause]
+
     def to_mapping(self) -> dict[str, Any]:
-        """unit -> hours used, lost in all, and lost by cause; units that nothing was asked of are left out."""
+        """unit -> hours used, lost in all, lost by cause, and stops by cause; units of no attempt are left out."""
         units: tuple[Unit, ...] = ("GPU", "core")
         return {
-            unit: {"used_h": self.used(unit), "lost_h": sum(self.lost(unit).values()), "lost_by_cause": self.lost(unit)}
+            unit: {
+                "used_h": self.used(unit),
+                "lost_h": sum(self.lost(unit).values()),
+                "lost_by_cause": self.lost(unit),
+                "stops": self.stops(unit),
+            }
             for unit in units
             if any(one.unit == unit for one in self.attempts)
         }
@@ -192,12 +204,16 @@ def hours_lines(hours: Hours) -> list[str]:
     lines = []
     for unit, one in hours.to_mapping().items():
         causes = ", ".join(
-            f"{_said(number)} {cause.replace('_', ' ')}" for cause, number in one["lost_by_cause"].items()
+            f"{one['stops'][cause]} x {cause.replace('_', ' ')}: {_said(number)}"
+            for cause, number in one["lost_by_cause"].items()
         )
-        lost = f"{_said(one['lost_h'])} of them lost ({causes})" if causes else "none of them lost"
+        lost = f"{_said(one['lost_h'])} of them lost" + (f" ({causes})" if causes else "")
         lines.append(f"{unit}-hours: {_said(one['used_h'])} used, {lost}")
     return lines
 
 
 def _said(hours: float) -> str:
+    """Two or three figures are enough."""
+    if not hours:
+        return "none"
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}" if hours >= 1 else f"{hours:.2g}"

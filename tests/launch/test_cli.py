@@ -45,7 +45,7 @@ def commands(tmp_path):
 
 def line_of_squeue(job, state, batch, reason="None"):
     array, _, index = job.partition("_")
-    fields = (array, index, state, reason, "N/A", "N/A", "0", "n1", "cpu", "(null)", f"vssl-{batch.name}")
+    fields = (array, index, state, reason, "N/A", "N/A", "0", "n1", "cpu", "(null)", str(batch), f"vssl-{batch.name}")
     return "\x1f".join(fields) + "\x1f"
 
 
@@ -222,7 +222,7 @@ def test_report_has_hours(plan, store, folder, vssl):
     attempt(store, plan, "lane.0", ago_s=1800.0, outcome="failed", error="no", ended_at_ms=time.time_ns() // 1_000_000)
     hours = json.loads(vssl("report", "--json").stdout)["hours"]
     assert hours["core"]["used_h"] == pytest.approx(1.5, rel=0.01)
-    assert "core-hours: 1.5 used, 0.5 of them lost (0.5 exception)" in vssl("report").stdout
+    assert "core-hours: 1.5 used, 0.5 of them lost (1 x exception: 0.5)" in vssl("report").stdout
 
 
 @pytest.mark.parametrize(

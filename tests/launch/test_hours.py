@@ -48,7 +48,7 @@ def test_a_calm_stage_loses_nothing(plan, store, hours):
     folder = attempt(store, plan, "first", batch, "100_0", ago_s=3 * HOUR)
     ended(folder, 1, 2 * HOUR, outcome="done")
     finish(store, plan, "first")
-    assert hours() == {"GPU": {"used_h": pytest.approx(4.0), "lost_h": 0, "lost_by_cause": {}}}
+    assert hours() == {"GPU": {"used_h": pytest.approx(4.0), "lost_h": 0, "lost_by_cause": {}, "stops": {}}}
 
 
 def test_what_another_pipeline_made_costs_nothing(plan, store, hours):
@@ -74,7 +74,8 @@ def test_lost_is_what_came_after_the_last_durable_checkpoint(plan, store, hours)
     finish(store, plan, "first")
     found = hours()["GPU"]
     assert found["used_h"] == pytest.approx(2 * (2 + 1 + 1), rel=1e-3)
-    assert found["lost_by_cause"] == {"node_failure": pytest.approx(2 * 0.5, rel=1e-3)}
+    assert found["lost_by_cause"] == {"node_failure": pytest.approx(2 * 0.5, rel=1e-3), "preempted": 0}
+    assert found["stops"] == {"node_failure": 1, "preempted": 1}
 
 
 def test_an_attempt_that_did_nothing_is_lost_whole(plan, store, hours):
@@ -119,6 +120,7 @@ def test_a_redone_generation_is_lost(plan, store, hours):
         "used_h": pytest.approx(3.0),
         "lost_h": pytest.approx(3.0),
         "lost_by_cause": {"redone": pytest.approx(3.0)},
+        "stops": {"redone": 1},
     }
 
 
@@ -152,6 +154,6 @@ def test_two_lines_for_a_person(plan, store):
     other = attempt(store, plan, "second", ago_s=10 * HOUR)
     ended(other, 1, 0.5 * HOUR, outcome="done")
     assert hours_lines(pipeline_hours(plan, store, store.pipeline(plan).name, list(plan.by_name))) == [
-        "GPU-hours: 2 used, 2 of them lost (2 out of memory)",
+        "GPU-hours: 2 used, 2 of them lost (1 x out of memory: 2)",
         "core-hours: 1.5 used, none of them lost",
     ]
