@@ -21,6 +21,8 @@ Resampling = Literal["bicubic", "bilinear"]
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # for optical flow too
 KINETICS: Statistics = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
 
+_TO_LEVELS = 255.999 / 255  # whole levels are cut off and not rounded, as torchvision has it
+
 
 @dataclass(frozen=True)
 class JitterDraw:
@@ -100,11 +102,34 @@ def jitter(planes: Tensor, draw: JitterDraw) -> Tensor:
         lambda x: colour.adjust_brightness(x, draw.brightness),
         lambda x: colour.adjust_contrast(x, draw.contrast),
         lambda x: colour.adjust_saturation(x, draw.saturation),
-        lambda x: colour.adjust_hue(x, draw.hue),
+        lambda x: turn_hue(x, draw.hue),
     )
+    planes = planes.contiguous()  # as decoded, colours lie side by side: three times slower
     for index in draw.order:
         planes = operations[index](planes)
     return planes
+
+
+def turn_hue(planes: Tensor, shift: float) -> Tensor:
+    """Turn all colours by this share of the colour circle; brightest and darkest channel keep their values.
+
+    What torchvision's adjust_hue does by way of HSV, to one level of 255, in less than half its time.
+    """
+    red, green, blue = planes.float().unbind(-3)
+    top = torch.maximum(torch.maximum(red, green), blue)
+    chroma = top - torch.minimum(torch.minimum(red, green), blue)
+    width = chroma.clamp(min=1)  # values are whole: where it is 0, so is every difference
+    place = torch.where(
+        top == red,
+        (green - blue) / width,
+        torch.where(top == green, (blue - red) / width + 2, (red - green) / width + 4),
+    )
+    place += 6 * shift  # on the circle of six colours: 0 red, 2 green, 4 blue
+    turned = torch.empty_like(planes)
+    for channel, start in enumerate((5, 3, 1)):
+        away = torch.remainder(place + start, 6)
+        turned[..., channel, :, :] = (top - chroma * torch.minimum(away, 4 - away).clamp_(0, 1)) * _TO_LEVELS
+    return turned
 
 
 def grey(planes: Tensor, channels: Tensor) -> Tensor:
@@ -119,12 +144,19 @@ def grey(planes: Tensor, channels: Tensor) -> Tensor:
 
 
 def blur(planes: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur, edges repeated. The original's PIL approximates the same Gaussian by three box filters."""
+    """Gaussian blur, edges repeated. The original's PIL approximates the same Gaussian by three box filters.
+
+    As two products with band matrices: on one core ten times as fast as convolving.
+    """
+    height, width = planes.shape[-2:]
+    blurred = _gaussian(height, sigma) @ planes.float() @ _gaussian(width, sigma).T
+    return blurred.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _gaussian(size: int, sigma: float) -> Tensor:
+    """(size, size): row i holds the weights of all pixels of a line in the blurred pixel i."""
     reach = math.ceil(3 * sigma)
-    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    offsets = torch.arange(-reach, reach + 1)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    images = planes.flatten(0, 1)[:, None].float()  # (T*3, 1, H, W)
-    images = F.pad(images, (reach, reach, reach, reach), mode="replicate")
-    images = F.conv2d(F.conv2d(images, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-    return images.round().clamp(0, 255).to(torch.uint8).view(planes.shape)
+    taken = (torch.arange(size)[:, None] + offsets).clamp(0, size - 1)
+    return torch.zeros(size, size).scatter_add_(1, taken, (kernel / kernel.sum()).expand(size, -1))

@@ -1,8 +1,12 @@
 """Pixels against the original's crops, and what a clip's frames and modalities share."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torchvision.transforms.v2 import functional as colour
 
 from tests.goldens import golden
 from vssl.data import augment
@@ -198,6 +202,35 @@ def test_blur_keeps_flat_images_and_spreads_a_point_as_a_gaussian() -> None:
     blurred = augment.blur(point, 1.0)[0, 0].float()
     assert blurred[10, 10].item() == pytest.approx(255 / (2 * np.pi), abs=1.5)
     assert (blurred[10, 11] / blurred[10, 10]).item() == pytest.approx(np.exp(-0.5), abs=0.03)
+
+
+def convolved(planes: torch.Tensor, sigma: float) -> torch.Tensor:
+    """The slow twin of `blur`."""
+    reach = math.ceil(3 * sigma)
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    images = F.pad(planes.flatten(0, 1)[:, None].float(), (reach, reach, reach, reach), mode="replicate")
+    images = F.conv2d(F.conv2d(images, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+    return images.round().clamp(0, 255).to(torch.uint8).view(planes.shape)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.7, 2.0])
+def test_blur_equals_its_slow_twin(sigma: float) -> None:
+    noise = torch.randint(0, 256, (2, 3, 19, 40), dtype=torch.uint8, generator=stream("noise"))
+    difference = (augment.blur(noise, sigma).int() - convolved(noise, sigma).int()).abs()
+    assert difference.max() <= 1
+    assert (difference > 0).double().mean() < 1e-3
+
+
+@pytest.mark.parametrize("shift", [-0.5, -0.1, 0.0, 0.03, 0.3, 0.5])
+def test_hues_turn_as_torchvisions(shift: float) -> None:
+    noise = torch.randint(0, 256, (2, 3, 19, 40), dtype=torch.uint8, generator=stream("noise"))
+    noise[0, :, :5] = noise[0, :1, :5]  # greys
+    noise[1, 1:, :5] = 0  # pure reds and black
+    difference = (augment.turn_hue(noise, shift).int() - colour.adjust_hue(noise, shift).int()).abs()
+    assert difference.max() <= 1
+    assert (difference > 0).double().mean() < 0.01
 
 
 def test_normalise_is_imagenets() -> None:
