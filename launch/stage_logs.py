@@ -121,12 +121,20 @@ def print_logs(target: Target, lines: int, rank: int = 0, *, follow: bool = Fals
     candidates = {stage.name: logs_of(stage, target.store, sent.get(stage.folder), rank) for stage in stages}
     name = max(candidates, key=lambda one: _written_s(candidates[one]))
     logs = candidates[name]
-    if follow:
-        follow_logs(logs, lines, lambda: _is_over(target.plan[name], target.store, target.folder.name))
-        return
+
+    def is_over() -> bool:
+        return _is_over(target.plan[name], target.store, target.folder.name)
+
     if not any(path.exists() for path in logs.files):
+        if follow and logs.files and not is_over():
+            print(f"{name} has not started yet; waiting for it", file=sys.stderr, flush=True)
+            follow_logs(logs, lines, is_over)
+            return
         who = f"{name} has no log" if len(candidates) == 1 else f"no stage of {target.folder.name} has a log"
         raise ConfigError(f"{who} in {target.store.root}: never started here")
+    if follow:
+        follow_logs(logs, lines, is_over)
+        return
     if as_json:
         said = {"stage": name, "log": str(logs.stage), "lines": tail(logs.stage, lines) if logs.stage else []}
         if logs.script is not None:

@@ -115,7 +115,7 @@ class Reasons:
             case "queued":
                 return self._queued(one)
             case "saved":
-                verb = ("was ", "were ") if one.reason.startswith("cancelled ") else ("", "")
+                verb = ("was ", "were ") if one.reason.startswith(("cancelled ", "stopped ")) else ("", "")
                 return Predicate(verb, one.reason, todo=_AGAIN)
             case "failed":
                 template = self._plan[one.name].template
@@ -169,7 +169,8 @@ class Reasons:
 
     def _waiting(self, one: StageStatus) -> Predicate:
         if parents := self._unfinished(one):
-            return Predicate(("waits", "wait"), f" for {self._parents(parents)}")
+            todo = _AGAIN if self._root(one).state == "saved" else ""
+            return Predicate(("waits", "wait"), f" for {self._parents(parents)}", todo=todo)
         if one.reason:
             return Predicate(("is waiting", "are waiting"), f": {one.reason}", todo=_AGAIN)
         sent = sum(stage.folder in self._view.sent for stage in self._plan)
@@ -187,11 +188,15 @@ class Reasons:
         parents = [self.by_name[name] for name in self._plan[one.name].parents]
         return [parent for parent in parents if parent.state not in ("done", "reused")]
 
+    def _root(self, one: StageStatus) -> StageStatus:
+        """The first of all unfinished stages above a stage."""
+        while above := self._unfinished(one):
+            one = above[0]
+        return one
+
     def _parents(self, parents: Sequence[StageStatus]) -> str:
         """The parents that are not done, and what the first of all unfinished stages above them is doing."""
-        root = parents[0]
-        while above := self._unfinished(root):
-            root = above[0]
+        root = self._root(parents[0])
         names = _and([parent.name for parent in parents])
         said = self._briefly(root)
         return f"{names}, which {said}" if [root] == list(parents) else f"{names}; first of all {root.name} {said}"

@@ -178,5 +178,5 @@ def test_nothing_started_and_everything_done(plan, store, explain):
 def test_a_saved_stage_goes_on(plan, store, explain):
     attempt(store, plan, "first", outcome="saved")
     assert explain(selector="first") == [
-        "first stopped by a signal; goes on from its checkpoint; run the same line again"
+        "first was stopped by a signal; goes on from its checkpoint; run the same line again"
     ]
