@@ -225,13 +225,16 @@ def sync(
 @app.command()
 def prepare(
     data: Annotated[str, typer.Argument(help="a name in configs/data, or a folder of videos with a `/` in it")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="of the dataset's config, as in fold=2")
+    ] = None,
     path: Annotated[Path | None, typer.Option(help="where the videos of a named dataset lie")] = None,
     root: Root = None,
 ) -> None:
     """Read every video of a dataset once: its manifest and digest make it usable in plans."""
     from launch.preparing import prepare_dataset
 
-    print(prepare_dataset(data, path, root))
+    print(prepare_dataset(data, settings or (), path, root))
 
 
 def _helping(target: Target) -> Target:

@@ -1,21 +1,24 @@
 """`vssl prepare DATA`: one dataset, made usable in plans before any plan asks for it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from launch.compose import parse_override
 from launch.marked_yaml import load_plain
 from launch.provenance import CHECKOUT
 from launch.sources import prepare_sources
 from launch.store import Store, default_root
-from vssl.config import ConfigError, build, nearest, to_mapping
+from vssl.config import ConfigError, build, changed, nearest, to_mapping
 from vssl.data.dataset_config import DatasetConfig
 
 
-def prepare_dataset(data: str, path: Path | None = None, root: Path | None = None) -> str:
+def prepare_dataset(data: str, settings: Sequence[str] = (), path: Path | None = None, root: Path | None = None) -> str:
     """Read every video of a dataset once; returns a line that says what was found.
 
     Args:
         data: a name in configs/data, or a folder with a `/` in it.
+        settings: KEY=VALUE of the dataset's config, as a line says them after `stages.all.data.dataset.`.
         path: where the videos of a named dataset lie.
         root: the store; None: $VSSL_ROOT, else runs/ of the checkout.
 
@@ -29,7 +32,7 @@ def prepare_dataset(data: str, path: Path | None = None, root: Path | None = Non
         mapping = _named(data)
     if path is not None:
         mapping = {**mapping, "path": str(path.expanduser().absolute())}
-    config = build(DatasetConfig, mapping)
+    config = changed(build(DatasetConfig, mapping), dict(map(parse_override, settings)), "dataset")
     store = Store(root or default_root(), visibility_s=0)
     prepare_sources({config.key(): to_mapping(config)}, store)
     record = store.source_record(config.key())

@@ -234,6 +234,7 @@ def test_report_has_hours(plan, store, folder, vssl):
         (["logs", "frist"], "did you mean `first`?"),
         (["logs", "first"], "never started"),
         (["prepare", "ucf11"], "did you mean `ucf101`?"),
+        (["prepare", "ucf101", "fodl=2", "--path", "/data/ucf"], "unknown key `dataset.fodl` (did you mean `fold`?)"),
         (["status", "--root", "/nowhere"], "no pipelines in /nowhere"),
     ],
 )
