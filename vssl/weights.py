@@ -1,8 +1,9 @@
-"""Weights: the parameters that one stage hands to another, in a file that says what they belong to."""
+"""Weights: the parameters that one stage hands to another, in a file that says what they belong to.
+
+Checkpoints of ViCC's public code are read as well (`vssl.published`). Reading runs nothing that is in a file.
+"""
 
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vssl.artifacts import Artifact, canonical_json, write_atomic
+from vssl.published import import_published, is_published
 from vssl.run import Run, StageError
 
 
@@ -26,10 +28,19 @@ def save_weights(run: Run, name: str, header: Mapping[str, Any], tensors: Mappin
     """
     run.check_ownership()
     path = run.artifact(name)
-    plain = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
-    content = {"header": canonical_json(dict(header)), "tensors": plain}
-    write_atomic(path, lambda stream: torch.save(content, stream))
+    write_weights(path, header, tensors)
     return path
+
+
+def write_weights(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write a weights file outside of a stage; as `save_weights` otherwise."""
+    plain = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
+    write_torch(path, {"header": canonical_json(dict(header)), "tensors": plain})
+
+
+def write_torch(path: Path, content: Mapping[str, Any]) -> None:
+    """torch.save, whole or not at all."""
+    write_atomic(path, lambda stream: torch.save(dict(content), stream))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +48,7 @@ class Weights:
     header: dict[str, Any]
     tensors: dict[str, Tensor]
     origin: str
+    report: str = ""  # of a foreign file: what was taken from it
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """The tensors under `<prefix>.`, with the prefix taken off."""
@@ -44,7 +56,7 @@ class Weights:
 
 
 def load_weights(artifact: Artifact, *, backbone: Mapping[str, Any] | None = None) -> Weights:
-    """Read a weights artifact onto the CPU.
+    """Read a weights artifact, or a checkpoint of ViCC's public code, onto the CPU.
 
     Args:
         artifact: of type `weights`.
@@ -53,23 +65,38 @@ def load_weights(artifact: Artifact, *, backbone: Mapping[str, Any] | None = Non
     Raises:
         StageError: not a weights file, or one of another backbone.
     """
-    try:
-        if not zipfile.is_zipfile(artifact.path):  # torch's reader of its older format fails in unforeseeable ways
-            raise ValueError("not a file of torch.save" if artifact.path.is_file() else "there is no such file")
-        content = torch.load(artifact.path, map_location="cpu", weights_only=True)
-        header, tensors = json.loads(content["header"]), content["tensors"]
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, ValueError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StageError(
-            f"{artifact.path} cannot be read as weights ({reason}); expected a file of a pretrain or linear stage, "
-            'a torch.save of {"header": <JSON text>, "tensors": {name: tensor}}'
-        ) from None
+    header, tensors, report = read_weights(artifact.path)
     if backbone is not None and header.get("backbone") != dict(backbone):
         raise StageError(
             f"the weights of {artifact.origin} belong to the backbone {header.get('backbone')}, this stage is "
             f"configured with {dict(backbone)}; set the same backbone in both, or bind other weights"
         )
-    return Weights(header=header, tensors=tensors, origin=artifact.origin)
+    return Weights(header=header, tensors=tensors, origin=artifact.origin, report=report)
+
+
+def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
+    """(header, tensors, report) of a weights file or a published checkpoint; the report is empty for our own.
+
+    Raises:
+        StageError: neither, or a file that holds more than tensors and plain values.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("there is no such file")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if is_published(content):
+            found = import_published(content)
+            return found.header(), found.tensors, found.report()
+        return json.loads(content["header"]), content["tensors"], ""
+    except StageError as error:
+        raise StageError(f"{path}: {error}") from None
+    except Exception as error:  # torch's reader of its older format fails in unforeseeable ways
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StageError(
+            f"{path} cannot be read as weights ({reason}); expected a file of a pretrain, linear or finetune stage, "
+            'a torch.save of {"header": <JSON text>, "tensors": {name: tensor}}, or a checkpoint of ViCC\'s public '
+            "code; one that holds more than tensors is made readable by `python -m vssl.exchange import FILE OUT`"
+        ) from None
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None:

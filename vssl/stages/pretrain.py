@@ -41,7 +41,7 @@ def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     with prepared(config.runtime) as device:
         view = TwoView(config.augment, config.data.crop_size)
         dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
-        method = placed(_method(config, inputs), config.runtime, device)
+        method = placed(_method(config, inputs, run), config.runtime, device)
         loader = train_loader(config, dataset, device)
         try:
             _train(config, method, loader, inputs, run, device)
@@ -57,7 +57,7 @@ def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     return figures
 
 
-def _method(config: PretrainConfig, inputs: Inputs) -> Any:
+def _method(config: PretrainConfig, inputs: Inputs, run: Run) -> Any:
     """The method on the CPU: single-stream with weights drawn from the seed, cross-stream with `main` and `second`."""
     method = load_method(config.method.name)(
         config.method, config.backbone, global_batch_size=config.global_batch_size, seed=config.seed
@@ -69,7 +69,7 @@ def _method(config: PretrainConfig, inputs: Inputs) -> Any:
         missing = "main" if main is None else "second"
         raise StageError(f"no weights are bound to the role `{missing}`; a cross-stream stage starts from both streams")
     modalities = ("rgb", "flow") if config.method.main_stream == "rgb" else ("flow", "rgb")
-    weights = [stream_weights(a, config.backbone, modality) for a, modality in zip((main, second), modalities)]
+    weights = [stream_weights(a, config.backbone, modality, run) for a, modality in zip((main, second), modalities)]
     try:
         method.load_streams(*(one_stream.tensors for one_stream in weights))
     except (ValueError, RuntimeError) as error:

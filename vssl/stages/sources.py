@@ -14,7 +14,7 @@ from vssl.data.dataset_config import ClipsConfig
 from vssl.data.loader import TrainLoader
 from vssl.data.views import ViewMaker
 from vssl.device import placed
-from vssl.distributed import rank, world_size
+from vssl.distributed import is_main, rank, world_size
 from vssl.randomness import seeded
 from vssl.run import Run, StageError
 from vssl.stages.linear_config import LinearConfig
@@ -31,14 +31,16 @@ def clips(config: ClipsConfig, split: str, inputs: Inputs, *, seed: int, view: V
     return ClipDataset(config, split, dataset=dataset, motion=one(inputs, "motion"), seed=seed, view=view)
 
 
-def stream_weights(artifact: Artifact, backbone: BackboneConfig, modality: str) -> Weights:
-    """Weights of a network of this backbone for this modality.
+def stream_weights(artifact: Artifact, backbone: BackboneConfig, modality: str, run: Run) -> Weights:
+    """Weights of a network of this backbone for this modality; of a published file, what was taken is said.
 
     Raises:
         StageError: they belong to another backbone or modality.
     """
     weights = load_weights(artifact, backbone=to_mapping(backbone))
-    if weights.header.get("modality") != modality:
+    if weights.report and is_main():
+        run.say(f"{artifact.origin}: {weights.report}")
+    if weights.header.get("modality") not in (None, modality):  # a published file does not say
         raise StageError(
             f"the weights of {artifact.origin} were trained on {weights.header.get('modality')}, this stage reads "
             f"{modality}; bind the {modality} weights, or set the modality to what the weights were trained on"
@@ -68,7 +70,7 @@ def frozen_backbone(config: LinearConfig | RetrievalConfig, inputs: Inputs, run:
     if artifact is None:
         run.say("no weights are bound: evaluating an untrained network")
     else:
-        weights = stream_weights(artifact, config.backbone, config.data.modality)
+        weights = stream_weights(artifact, config.backbone, config.data.modality, run)
         fill(backbone, weights.part("backbone"), what=f"the weights of {artifact.origin}")
     return placed(backbone.requires_grad_(False).eval(), config.runtime, device)
 

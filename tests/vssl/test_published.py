@@ -1,0 +1,199 @@
+"""Checkpoints of the public code: recognised by what they hold, read without running anything, and written back."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.goldens import golden
+from vssl.artifacts import Artifact
+from vssl.backbones.backbone_config import R2Plus1DConfig, S3DConfig, S3DGConfig
+from vssl.backbones.build import build_backbone
+from vssl.backbones.published_names import published_names
+from vssl.exchange import main
+from vssl.nn.heads import ClassifierHead, Projector
+from vssl.published import export_published, import_published, translated
+from vssl.run import StageError
+from vssl.weights import fill, load_weights, read_weights, write_weights
+
+KEYS = golden("checkpoint_keys")
+CONFIGS: dict[str, Any] = {"s3d": S3DConfig(), "s3dg": S3DGConfig(), "r21d": R2Plus1DConfig()}
+
+
+def state_of(names: np.ndarray, shapes: np.ndarray) -> dict[str, Tensor]:
+    """Tensors of these names and shapes that cost no memory."""
+    sizes = [tuple(map(int, str(shape).split("x"))) if str(shape) else () for shape in shapes]
+    return {str(name): torch.zeros(()).expand(size) for name, size in zip(names, sizes, strict=True)}
+
+
+def shapes_of(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def expected(backbone: str, stage: str) -> dict[str, tuple[int, ...]]:
+    """What this project's networks hold, by name."""
+    with torch.device("meta"):
+        network = build_backbone(CONFIGS[backbone])
+        found = {f"backbone.{name}": tensor for name, tensor in network.state_dict().items()}
+        if stage in ("single", "cross"):
+            projector = Projector(network.num_features, 128).state_dict()
+            found |= {f"projector.{name}": tensor for name, tensor in projector.items()}
+            found["prototypes.weight"] = torch.empty(300, 128)
+        else:
+            probe = stage == "linear"
+            head = ClassifierHead(network.num_features, 101, l2_normalise=probe, batch_norm=probe).state_dict()
+            found |= {f"head.{name}": tensor for name, tensor in head.items()}
+    return shapes_of(found)
+
+
+@pytest.mark.parametrize("stage", ["single", "cross", "linear", "finetune"])
+def test_point_09_every_kind_of_file_is_recognised_by_its_names(stage: str) -> None:
+    found = import_published({"state_dict": state_of(KEYS[f"{stage}_keys"], KEYS[f"{stage}_shapes"]), "epoch": 99})
+    assert (found.stage, found.backbone, found.epoch, found.doubles) == (stage, "s3d", 99, 462)
+    assert shapes_of(found.tensors) == expected("s3d", stage), "nothing is missing, nothing is unexpected"
+    assert {name.partition(".")[0] for name in found.left_out} == ({"second"} if stage == "cross" else set())
+    assert f"a {stage} checkpoint" in found.report()
+    assert "after epoch 99" in found.report()
+    assert ("left out 928 second.*" in found.report()) == (stage == "cross")
+
+
+@pytest.mark.parametrize("kept", ["named", "blocks"])
+def test_point_09_either_name_family_is_enough(kept: str) -> None:
+    state = state_of(KEYS["single_keys"], KEYS["single_shapes"])
+    state = {
+        name: t for name, t in state.items() if ("block" in name) == (kept == "blocks") or "encoder_q.0" not in name
+    }
+    found = import_published(state)
+    assert found.doubles == 0
+    assert shapes_of(found.tensors) == expected("s3d", "single")
+
+
+@pytest.mark.parametrize("backbone", sorted(CONFIGS))
+def test_point_09_the_other_backbones_too(backbone: str) -> None:
+    arrays = golden(f"backbone_{backbone}")
+    names = np.array([f"module.encoder_q.0.{name}" for name in arrays["keys"]])
+    found = import_published(state_of(names, arrays["shapes"]))
+    assert found.backbone == backbone
+    with torch.device("meta"):
+        network = build_backbone(CONFIGS[backbone]).state_dict()
+    assert shapes_of(found.tensors) == {f"backbone.{name}": tuple(tensor.shape) for name, tensor in network.items()}
+    theirs = {one for name in network for one in published_names(backbone, name)}
+    assert theirs == set(map(str, arrays["keys"])), "and back"
+
+
+def test_point_09_initialisation_takes_what_the_original_takes() -> None:
+    """The original's own maps from a pretraining file to a cross-stream network and to a classifier."""
+    single = expected("s3d", "single")
+    expected_backbone = {name for name in single if name.startswith("backbone.")}
+    for source, target in KEYS["cross_init_from_first"]:
+        assert source == target
+        assert translated(source, "encoder_q.0.", "s3d") in single
+    for source, target in KEYS["eval_init_from_pretrain"]:
+        found = translated(source, "encoder_q.0.", "s3d")
+        assert found == translated(target, "backbone.", "s3d")
+        assert found in expected_backbone
+    unused = {translated(name, "encoder_q.0.", "s3d") for name in KEYS["eval_unused_from_pretrain"]}
+    assert not unused & expected_backbone
+    for stage in ("linear", "finetune"):
+        fresh = {translated(name, "backbone.", "s3d") for name in KEYS[f"{stage}_not_loaded"]}
+        assert fresh == {name for name in expected("s3d", stage) if name.startswith("head.")}
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict[str, Tensor]:
+    """Weights of a pretraining with random values everywhere."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = expected("s3d", "single")
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+HEADER = {"kind": "pretrain", "stage": "x", "method": "vicc", "backbone": {"name": "s3d"}, "modality": "rgb"}
+
+
+def artifact(path: Path) -> Artifact:
+    return Artifact(type="weights", path=path, digest="", origin=f"file:{path}")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_published_file_in_either_format_fills_a_network(
+    trained: dict[str, Tensor], tmp_path: Path, zipped: bool
+) -> None:
+    content = export_published(HEADER, trained)
+    assert len(content["state_dict"]) == 929
+    content |= {"best_loss": 0.0, "iteration": 7, "optimizer": {"state": {}, "param_groups": [{"lr": 0.6}]}}
+    path = tmp_path / "model.pth.tar"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)  # torch 1.4, of the public code, wrote no zip
+    weights = load_weights(artifact(path), backbone={"name": "s3d"})
+    assert weights.header["modality"] is None
+    assert "a single checkpoint" in weights.report
+    assert all(torch.equal(weights.tensors[name], tensor) for name, tensor in trained.items())
+    network = build_backbone(S3DConfig())
+    fill(network, weights.part("backbone"), what="the file")
+    with pytest.raises(StageError, match=r"belong to the backbone \{'name': 's3d'\}.*'r21d'"):
+        load_weights(artifact(path), backbone={"name": "r21d"})
+
+
+def test_two_values_under_two_names_are_refused(trained: dict[str, Tensor]) -> None:
+    state = dict(export_published(HEADER, trained)["state_dict"])
+    state["encoder_q.0.block5.2.branch0.0.bn.bias"] = torch.full((384,), 9.0)
+    with pytest.raises(StageError, match=r"block5\.2\.branch0.* hold different values"):
+        import_published(state)
+
+
+class Mischief:
+    """What an unpickler would run."""
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (os.environ["MISCHIEF"],)
+
+
+def test_a_file_that_holds_more_is_refused_and_converted_without_running_it(
+    trained: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MISCHIEF", str(tmp_path / "ran"))
+    content = export_published(HEADER, trained)
+    content |= {"args": argparse.Namespace(lr=0.6), "best_acc": np.float64(0.5), "more": [Mischief()]}
+    path, out = tmp_path / "model.pth.tar", tmp_path / "weights.pt"
+    for zipped in (True, False):
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(StageError, match=r"vssl\.exchange import FILE OUT"):
+            read_weights(path)
+        assert main(["import", str(path), str(out), "--modality", "flow"]) == 0
+        assert not (tmp_path / "ran").exists()
+        header, tensors, _ = read_weights(out)
+        assert (header["modality"], header["kind"]) == ("flow", "single")
+        assert all(torch.equal(tensors[name], tensor) for name, tensor in trained.items())
+    assert main(["show", str(out)]) == 0
+    assert "modality flow" in capsys.readouterr().out
+    path.write_bytes(b"no checkpoint")
+    assert main(["import", str(path), str(out)]) == 2
+    assert "no file of torch.save" in capsys.readouterr().err
+
+
+def test_plain_weights_load_into_torchvision(trained: dict[str, Tensor], tmp_path: Path) -> None:
+    from torchvision.models.video import s3d
+
+    write_weights(tmp_path / "w.pt", HEADER, trained)
+    assert main(["export", str(tmp_path / "w.pt"), str(tmp_path / "plain.pt")]) == 0
+    plain = torch.load(tmp_path / "plain.pt", weights_only=True)
+    found = s3d().load_state_dict(plain, strict=False)
+    assert not found.unexpected_keys
+    assert {name.partition(".")[0] for name in found.missing_keys} == {"classifier"}
+    assert main(["export", str(tmp_path / "w.pt"), str(tmp_path / "vicc.pth.tar"), "--layout", "vicc"]) == 0
+    again = load_weights(artifact(tmp_path / "vicc.pth.tar"))
+    assert all(torch.equal(again.tensors[name], tensor) for name, tensor in trained.items())
+
+
+def test_what_is_no_checkpoint_says_so(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"encoder_q.0.stem.weight": torch.zeros(1)}}, tmp_path / "x.pt")
+    with pytest.raises(StageError, match=r"not known: .* encoder_q\.0\.stem\.weight; known: s3d, s3dg, r21d"):
+        read_weights(tmp_path / "x.pt")
+    with pytest.raises(StageError, match="no checkpoint of ViCC's public code: its names begin with layer1"):
+        import_published({"layer1.weight": torch.zeros(1)})
+    with pytest.raises(StageError, match="has no backbone tiny"):
+        export_published({"backbone": {"name": "tiny"}}, {"backbone.features.0.weight": torch.zeros(1)})
