@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ _TODO = {  # cause -> what to do
 }
 _ORDER: tuple[State, ...] = ("failed", "cancelled", "saved", "queued", "waiting", "running")
 _RANK = re.compile(r"rank (\d+) on \S+: ")
+_HOST = re.compile(r" on \S+(?=: )")
 _NAMED = 3  # stages that are spelled out before the others are counted
 
 
@@ -84,6 +86,7 @@ class Reasons:
         self._now_s = time.time() if now_s is None else now_s
         self.by_name = {one.name: one for one in statuses}
         self._ends: Mapping[str, str] = {}
+        self._crowds: frozenset[str] = frozenset()
 
     def explain(self) -> list[Explanation]:
         """The sentences; what is done is left out unless a single stage is asked for."""
@@ -91,6 +94,8 @@ class Reasons:
         if len(chosen) > 1:
             chosen = [one for one in chosen if one.state in _ORDER]
         self._ends = self._accounting([one for one in chosen if self._is_riddle(one)])
+        lanes = Counter(self._plan[one.name].element for one in chosen)
+        self._crowds = frozenset(element for element, number in lanes.items() if number > _NAMED)
         groups: dict[tuple[State, Predicate], list[str]] = {}
         for one in chosen:
             groups.setdefault((one.state, self._predicate(one)), []).append(one.name)
@@ -111,7 +116,7 @@ class Reasons:
     def _predicate(self, one: StageStatus) -> Predicate:
         match one.state:
             case "running":
-                return Predicate(("runs", "run"), self._running(one))
+                return Predicate(("runs", "run"), "" if self._is_in_crowd(one) else self._running(one))
             case "queued":
                 return self._queued(one)
             case "saved":
@@ -120,7 +125,8 @@ class Reasons:
             case "failed":
                 template = self._plan[one.name].template
                 todo = _TODO.get(one.cause, _TODO["exception"]).format(template=template)
-                return Predicate(("failed: ", "failed: "), one.reason + self._end(one), see_log=True, todo=todo)
+                said = _HOST.sub("", one.reason) if self._is_in_crowd(one) else one.reason
+                return Predicate(("failed: ", "failed: "), said + self._end(one), see_log=True, todo=todo)
             case "cancelled":
                 return self._cancelled(one)
             case "waiting":
@@ -140,7 +146,7 @@ class Reasons:
     def _queued(self, one: StageStatus) -> Predicate:
         waits = ("waits", "wait")
         if parents := self._unfinished(one):
-            return Predicate(waits, f" for {self._parents(parents)}")
+            return Predicate(waits, f" for {self._parents(one, parents)}")
         if not one.slurm_reason:
             return Predicate(("is queued: ", "are queued: "), one.reason)
         if one.slurm_reason.startswith("BeginTime") and one.expected_s is not None:
@@ -148,11 +154,13 @@ class Reasons:
             left_s = f"{seconds:.0f} s" if seconds < 300 else duration(seconds)
             return Predicate(waits, f" for the begin time, {left_s}", todo="any vssl verb clears that")
         found = meaning(one.slurm_reason)
-        when = ""
-        if one.expected_s is not None:
+        when, job = "", one.job
+        if self._is_in_crowd(one):
+            job = job.partition("_")[0]
+        elif one.expected_s is not None:
             when = f"; Slurm expects to start it at {clock(one.expected_s, self._now_s)}"
         rest = f" in the queue: {one.slurm_reason} ({found.text}){when}"
-        return Predicate(waits, rest, todo=found.todo.format(job=one.job))
+        return Predicate(waits, rest, todo=found.todo.format(job=job))
 
     def _cancelled(self, one: StageStatus) -> Predicate:
         verb = ("was cancelled", "were cancelled")
@@ -161,8 +169,8 @@ class Reasons:
             rest = f" {how}" if cancelled and not by else f": {one.reason}"
             return Predicate(verb, rest + self._end(one), todo=_AGAIN)
         culprits = [self.by_name[name] for name in one.blocked_by]
-        failed = [culprit.name for culprit in culprits if culprit.state == "failed"]
-        taken = [culprit.name for culprit in culprits if culprit.state != "failed"]
+        failed = self._called(one, [culprit for culprit in culprits if culprit.state == "failed"])
+        taken = self._called(one, [culprit for culprit in culprits if culprit.state != "failed"])
         said = [f"{_and(failed)} failed"] if failed else []
         said += [f"{_and(taken)} {'were' if len(taken) > 1 else 'was'} cancelled"] if taken else []
         return Predicate(verb, f" because {' and '.join(said)}", todo=f"mend that and {_AGAIN}" if failed else _AGAIN)
@@ -170,7 +178,7 @@ class Reasons:
     def _waiting(self, one: StageStatus) -> Predicate:
         if parents := self._unfinished(one):
             todo = _AGAIN if self._root(one).state == "saved" else ""
-            return Predicate(("waits", "wait"), f" for {self._parents(parents)}", todo=todo)
+            return Predicate(("waits", "wait"), f" for {self._parents(one, parents)}", todo=todo)
         if one.reason:
             return Predicate(("is waiting", "are waiting"), f": {one.reason}", todo=_AGAIN)
         sent = sum(stage.folder in self._view.sent for stage in self._plan)
@@ -194,10 +202,22 @@ class Reasons:
             one = above[0]
         return one
 
-    def _parents(self, parents: Sequence[StageStatus]) -> str:
+    def _is_in_crowd(self, one: StageStatus) -> bool:
+        """Whether many lanes of a stage are asked about at once: each by itself would drown the others."""
+        return self._plan[one.name].element in self._crowds
+
+    def _called(self, one: StageStatus, others: Sequence[StageStatus]) -> list[str]:
+        """Names of what a stage hangs on; in a crowd, without their lanes."""
+        if not self._is_in_crowd(one):
+            return [other.name for other in others]
+        return list(dict.fromkeys(self._plan[other.name].element for other in others))
+
+    def _parents(self, one: StageStatus, parents: Sequence[StageStatus]) -> str:
         """The parents that are not done, and what the first of all unfinished stages above them is doing."""
+        names = _and(self._called(one, parents))
+        if self._is_in_crowd(one):
+            return names
         root = self._root(parents[0])
-        names = _and([parent.name for parent in parents])
         said = self._briefly(root)
         return f"{names}, which {said}" if [root] == list(parents) else f"{names}; first of all {root.name} {said}"
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -157,6 +158,42 @@ def test_accounting_is_asked_once_and_only_for_riddles(plan, store, explain):
     known = Queue(books=books)
     explain(known)
     assert known.asked_for_books == 0
+
+
+def test_many_lanes_share_a_sentence(stage, make_plan, store):
+    def lanes(name, above, seed):
+        return [
+            replace(
+                stage(f"{name}.{lane}", [above[lane]] if above else [], seed=seed + lane), template=name, element=name
+            )
+            for lane in range(6)
+        ]
+
+    single = lanes("single", None, 0)
+    cross = lanes("cross", single, 10)
+    plan = make_plan(*single, *cross, *lanes("linear", cross, 20))
+    target = Target(folder=store.save_plan(plan), plan=plan, store=store)
+    batch = send(store, plan, [one.name for one in single], job_id="100")
+    below = send(store, plan, [one.name for one in cross], job_id="101")
+    for lane in range(3):
+        settle(batch, lane, "exception", error=f"rank 0 on n{lane}: ValueError: no")
+    for lane in (3, 4):
+        attempt(store, plan, f"single.{lane}", batch, f"100_{lane}").beat.write_text(f"{lane} 40\n")
+    entries = [queued(f"100_{lane}", "RUNNING", batch, nodes=f"n{lane}") for lane in (3, 4)]
+    entries += [queued("100_5", batch=batch, reason="JobHeldUser")]
+    entries += [queued(f"101_{lane}", batch=below, reason="Dependency") for lane in range(3, 6)]
+    statuses, view = status_now(plan, store, target.folder.name, Queue(*entries))
+    assert [one.text for one in Reasons(target, statuses, view, Queue()).explain()] == [
+        "single.0, single.1, single.2 failed: exception in rank 0: ValueError: no; "
+        f"see `vssl logs {target.folder.name}/single.0`; mend it and run the same line again",
+        "cross.0, cross.1, cross.2 and 3 more were cancelled because single failed; "
+        "mend that and run the same line again",
+        "single.5 waits in the queue: JobHeldUser (held by its owner); "
+        "the same line takes it up, or `scontrol release 100` does",
+        "cross.3, cross.4, cross.5 wait for single",
+        "linear.3, linear.4, linear.5 wait for cross",
+        "single.3, single.4 run",
+    ]
 
 
 def test_what_a_person_cancelled_is_no_riddle(plan, store, explain):
