@@ -134,6 +134,8 @@ def test_the_error_names_rank_and_host():
 
 def test_what_slurm_requeued_or_cancelled_is_told_apart():
     assert find(evidence(rc=137, slurm=TAKEN), 60).by_slurm
+    superseded = rank(0, "elsewhere", "a newer attempt has taken over")
+    assert find(evidence(superseded, rc=75, slurm=TAKEN), 60).by_slurm, "else it would requeue its own next start"
     assert find(evidence(rc=137, slurm=CANCELLED), 60).final
     assert not find(evidence(*USR2, rc=75), 60).final
     assert not find(evidence(rc=137, slurm=TIMED_OUT), 60).final, "it goes on from its last checkpoint"
