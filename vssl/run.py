@@ -65,8 +65,9 @@ class Journal:
                 f"{self._path} has {size} bytes where {offset} were made durable: the journal was cut by hand or by a "
                 "failing disk; redo the stage with force="
             )
-        os.ftruncate(descriptor, offset)
-        os.fsync(descriptor)
+        if size > offset:  # a cut that hangs in a lost node's file system may come when the stage is done already
+            os.ftruncate(descriptor, offset)
+            os.fsync(descriptor)
         self._end = offset
 
     def close(self) -> None:
