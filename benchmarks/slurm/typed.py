@@ -123,10 +123,16 @@ class Prompt:
             code=done.returncode, out=done.stdout, err=done.stderr, took_s=took_s, calls=_heard(watched, began_s)
         )
 
-    def start(self, entry: str, *words: str) -> "subprocess.Popen[str]":
-        """A line that may be killed."""
-        streams: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen([sys.executable, str(self.checkout / entry), *words], cwd="/", **streams)
+    def start(self, entry: str, *words: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+        """A line that may be killed; nobody reads what it says."""
+        line = [sys.executable, str(self.checkout / entry), *words]
+        return subprocess.Popen(
+            line,
+            cwd="/",
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+        )
 
 
 def _listeners(folder: Path) -> Path:
