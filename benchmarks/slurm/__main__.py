@@ -51,6 +51,7 @@ ROWS = {
     "limit": "adversity:limit",
     "chaos": "chaos:schedules",
     "laggy": "chaos:laggy",
+    "demo": "elsewhere:demo",
     "hostile": "tested:hostile",
 }
 

@@ -11,8 +11,11 @@ from benchmarks.slurm.underway import made
 from launch.claims import attempts
 from launch.scheduler import Scheduler
 from tests.lines import folder_of, plan_of
+from tests.slurm.demo import LINE
+from vssl.artifacts import StageFolder, read_json
 
 GPU = {"gpus_per_node": 1, "cpus_per_task": 1, "mem_gb": 1, "timeout_min": 10}
+CLOCKS = ("_s", "_per_second")  # ends of the names of metrics that no two runs share
 
 
 def twenty(folder: Path) -> Path:
@@ -80,3 +83,34 @@ def _early(root: Path, plan: Any) -> list[str]:
         for name, one in plan.items()
     }
     return [name for name in plan if any(spans[parent][1] > spans[name][0] for parent in parents[name])]
+
+
+def demo(bench: Bench) -> Iterator[Row]:
+    """The main pipeline on four virtual nodes, one stage on two nodes of two ranks, beside the local queue."""
+    bench.cluster()
+    prompt, on_slurm, here = Prompt(bench), bench.place("store"), bench.place("store")
+    prompt.type("launch/pipeline.py", *LINE, "scale=smoke", f"root={on_slurm}").well()
+    prompt.vssl("watch", on_slurm).well()
+    local = [word for word in LINE if not word.startswith(("executor=", "cluster="))]
+    prompt.type("launch/pipeline.py", *local, "executor=local", "scale=smoke", f"root={here}").well()
+    plan = plan_of(on_slurm, "vicc_cross")
+    ones, others = (
+        {name: _finished(folder_of(root, "vicc_cross", name)) for name in plan} for root in (on_slurm, here)
+    )
+    differing = [name for name in plan if ones[name] != others[name]]
+    wide = attempts(folder_of(on_slurm, "vicc_cross", "linear-rgb"))[-1]
+    yield Row(
+        what=f"vicc_cross at smoke scale on 4 virtual nodes, {wide['ranks']} ranks of one stage on "
+        f"{len(set(wide['slurm']['hosts'].split(',')))} nodes",
+        value=f"{len(plan) - len(differing)} of {len(plan)} stages bit-equal to the local executor's"
+        + (f", not {', '.join(differing)}" if differing else ""),
+        bar="all",
+        ok=not differing and wide["ranks"] == 4,
+    )
+
+
+def _finished(folder: StageFolder) -> tuple[Any, Any]:
+    """(digest of each artifact, metrics) of a finished stage, without what a clock has made."""
+    done = read_json(folder.done)
+    metrics = {name: value for name, value in done["metrics"].items() if not name.endswith(CLOCKS)}
+    return {name: one["digest"] for name, one in done["artifacts"].items()}, metrics
