@@ -280,12 +280,15 @@ def traceback_path(folder: StageFolder, token: int, rank: int) -> Path:
 
 
 def _inputs_record(element: Element, inputs: Inputs) -> dict[str, list[dict[str, str]]]:
+    """What the stage is made from; what only saved it work stands in the attempt's record."""
+    roles = STAGES[element.kind].roles
     return {
         role: [
             {"id": wanted.id, "type": found.type, "digest": found.digest, "origin": found.origin}
             for wanted, found in zip(element.inputs[role], ones)
         ]
         for role, ones in inputs.items()
+        if roles[role].decides
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from launch.grid import Axis, Lane, lanes
 from launch.identity import PENDING, SharedParts, identity, stage_id
+from launch.parts import refuse_foreign
 from launch.plan import Plan, PlannedStage, Reference
 from launch.resolve import Resolver
 from launch.unroll import Element
@@ -33,9 +34,18 @@ class _Node:
     artifacts: dict[str, list[str]]
     axes: dict[str, Any]
     id: str
+    ids: dict[str, Any]  # role -> what entered the identity
     first_lane: int = -1
     lane_count: int = 0
     after: dict["_Node", None] = field(default_factory=dict)
+
+    def add_parts(self, parts: Mapping[str, list["_Node | Reference"]], artifacts: Mapping[str, list[str]]) -> None:
+        """Take what does not decide from another lane, too: a whole is one stage for all lanes of its parts."""
+        for role, rule in STAGES[self.element.kind].roles.items():
+            for part, artifact in zip(parts.get(role, ()), artifacts.get(role, ())) if not rule.decides else ():
+                if part not in self.parts[role]:
+                    self.parts[role].append(part)
+                    self.artifacts[role].append(artifact)
 
 
 class Expansion:
@@ -131,7 +141,8 @@ class Expansion:
             parts[role] = [part for part, _ in found]
             artifacts[role] = [artifact for _, artifact in found]
             part_ids = [part.id if isinstance(part, Reference) else f"{part.id}/{name}" for part, name in found]
-            ids[role] = part_ids if rule.many else part_ids[0]
+            if rule.decides:
+                ids[role] = part_ids if rule.many else part_ids[0]
             for part, name in found:
                 if isinstance(part, _Node):
                     _check_backbones(element, config, part, name)
@@ -143,17 +154,21 @@ class Expansion:
                 f"{element.where}: `{element.name}` and `{same.element.name}` ({same.element.where}) are the same "
                 "work: equal kind, config and inputs; drop one of them, or read the other's output twice"
             )
+        for part in (one for role, ones in parts.items() if not kind.roles[role].decides for one in ones):
+            assert isinstance(part, _Node)  # no file is a tree
+            refuse_foreign(element, digest, part.element, part.config, part.ids)
         if same is not None:
+            same.add_parts(parts, artifacts)
             same.axes = {label: value for label, value in same.axes.items() if axes.get(label, self) == value}
             return same
         pending = any(part.id.startswith(PENDING) for found in parts.values() for part in found)
-        node = _Node(element, config, parts, artifacts, axes, stage_id(digest, pending))
+        node = _Node(element, config, parts, artifacts, axes, stage_id(digest, pending), ids)
         self._by_digest[digest] = node
         return node
 
     def _parts(self, element: Element, role: str, config: Any, lane: Lane) -> list[tuple["_Node | Reference", str]]:
         """(parent or source, artifact) of a role in a lane, each once, in the order of lanes."""
-        if role == _DATASET:
+        if role == _DATASET and role not in self._wiring.links[element.name]:
             return [(self._source(config.data.dataset), "")]
         found: dict[tuple[str, str], tuple[_Node | Reference, str]] = {}
         for link in self._wiring.links[element.name].get(role, ()):

@@ -23,7 +23,7 @@ from launch.exit_codes import BAD_INPUT, DONE, TRY_AGAIN
 from launch.plan import Plan
 from launch.planner import make_plan
 from launch.profiles import Profile, read_profile
-from launch.selection import Selection, select
+from launch.selection import Selection, select, without_idle
 from launch.splits import check_splits
 from launch.store import DEFAULT_VISIBILITY_S, Store, default_root
 from vssl.config import ConfigError
@@ -62,6 +62,8 @@ def _run(line: CommandLine) -> int:
     def plan_and_select() -> tuple[Plan, Selection]:
         overrides = profile.resources if profile is not None else {}
         plan = make_plan(line, store.source_digest, checkout=_CHECKOUT, composer=composer, overrides=overrides)
+        if not line.force and any(stage.dispensable for stage in plan):
+            plan = without_idle(plan, store.reusable_stages(plan))
         selection = select(plan, only=line.only, from_=line.from_, until=line.until, force=line.force)
         check_splits(plan, selection.run, store)
         return plan, selection

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from vssl.config import knob, to_mapping
+from vssl.stages import STAGES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,18 @@ class PlannedStage:
         by_data = (reference.stage for references in self.inputs.values() for reference in references)
         return tuple(dict.fromkeys(name for name in (*by_data, *self.after) if name is not None))
 
+    @property
+    def made_from(self) -> Mapping[str, tuple[Reference, ...]]:
+        """The inputs that decide the result; others only save work."""
+        roles = STAGES[self.kind].roles
+        return {role: references for role, references in self.inputs.items() if roles[role].decides}
+
+    @property
+    def dispensable(self) -> frozenset[str]:
+        """Names of parents that a finished stage needs no more."""
+        by_data = (reference.stage for references in self.made_from.values() for reference in references)
+        return frozenset(self.parents) - frozenset((*by_data, *self.after))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -84,6 +97,14 @@ class Plan:
 
     def __getitem__(self, name: str) -> PlannedStage:
         return self.by_name[name]
+
+    def dataset_of(self, stage: PlannedStage) -> str | None:
+        """Key of the prepared dataset that a stage reads, itself or through stages that made another one of it."""
+        for reference in stage.inputs.get("dataset", ()):
+            if reference.stage is not None:
+                return self.dataset_of(self[reference.stage])
+            return (reference.source or "").removeprefix("dataset:")
+        return None
 
     @cached_property
     def by_name(self) -> Mapping[str, PlannedStage]:

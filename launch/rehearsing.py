@@ -90,7 +90,7 @@ class Rehearsal:
 
     def share(self, number: int) -> tuple[int, int, int, int]:
         """(videos, frames) that a stage has seen, and (videos, frames) of its whole dataset; ones without a dataset."""
-        key = _dataset_key(self.groups[number].first)
+        key = self._plan.dataset_of(self.groups[number].first)
         if key is None:
             return 1, 1, 1, 1
         record = read_json(self._folder / "sources" / key / "source.json")
@@ -110,7 +110,7 @@ class Rehearsal:
         if "error" in report:
             return Check(what=what, result="failed", note=f"{report['error']}; log {log}")
         short = self._shortened[number][1]
-        key = _dataset_key(group.first)
+        key = self._plan.dataset_of(group.first)
         if key is not None:
             videos, _, of_videos, _ = self.share(number)
             short = [f"{videos} of {of_videos:,} videos", *short]

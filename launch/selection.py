@@ -1,9 +1,9 @@
 """Parts of a plan: `only=`, `from=`, `until=`, `force=`. Pure."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 
-from launch.plan import Plan
+from launch.plan import Plan, PlannedStage
 from vssl.config import ConfigError, nearest
 
 
@@ -44,6 +44,25 @@ def select(
     if force and not forced & run:
         raise ConfigError(f"force={','.join(force)} names no stage that is to run; only=, from= or until= leave it out")
     return Selection(run=run, force=forced & run)
+
+
+def without_idle(plan: Plan, finished: Collection[str]) -> Plan:
+    """A plan without the unfinished stages that would only save work to stages which are finished already."""
+    idle: set[str] = set()
+    helpers: set[str] = set()
+    wanted: set[str] = set()
+    for stage in reversed(plan.stages):  # whoever reads a stage comes before it
+        if stage.name in helpers and stage.name not in wanted and stage.name not in finished:
+            idle.add(stage.name)
+        dispensable = stage.dispensable if stage.name in finished else frozenset()
+        helpers |= frozenset(stage.parents) if stage.name in idle else dispensable
+        wanted |= frozenset() if stage.name in idle else frozenset(stage.parents) - dispensable
+    return replace(plan, stages=tuple(_less(stage, idle) for stage in plan if stage.name not in idle))
+
+
+def _less(stage: PlannedStage, idle: Collection[str]) -> PlannedStage:
+    inputs = {role: tuple(one for one in ones if one.stage not in idle) for role, ones in stage.inputs.items()}
+    return replace(stage, inputs={role: ones for role, ones in inputs.items() if ones})
 
 
 def named(plan: Plan, selectors: Iterable[str], key: str) -> frozenset[str]:

@@ -188,10 +188,8 @@ def _read_inputs(marked: Marked, kind: str) -> Mapping[str, tuple[str, ...]]:
     roles = STAGES[kind].roles
     found: dict[str, tuple[str, ...]] = {}
     for role, item in marked.mapping("`inputs`").items():
-        if role == "dataset" and "dataset" in roles:
-            raise item.error("`dataset` is not bound here; choose it by `config: [data=NAME]` or `data=` of the sweep")
         if role not in roles:
-            accepted = [name for name in roles if name != "dataset"]
+            accepted = list(roles)
             raise item.error(
                 f"kind {kind} has no input `{role}`{nearest(role, accepted)}; accepted: {', '.join(accepted) or 'none'}"
             )

@@ -17,11 +17,10 @@ def check_splits(plan: Plan, selected: Collection[str], store: Store) -> None:
         ConfigError: a split that the dataset does not have, or a batch that it never fills.
     """
     for stage in plan:
-        for reference in stage.inputs.get("dataset", ()) if stage.name in selected else ():
-            key = (reference.source or "").removeprefix("dataset:")
-            record = store.source_record(key)
-            if record is not None:
-                _check(stage, record)
+        key = plan.dataset_of(stage) if stage.name in selected else None
+        record = None if key is None else store.source_record(key)
+        if record is not None:
+            _check(stage, record)
 
 
 def _check(stage: PlannedStage, record: Mapping[str, Any]) -> None:

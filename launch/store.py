@@ -179,7 +179,7 @@ class Store:
             stage: what is wanted.
             parents: name -> what stands for each parent now; a parent that is missing makes nothing reusable.
         """
-        if any(name not in parents for name in stage.parents):
+        if any(name not in parents for name in stage.parents if name not in stage.dispensable):
             return None
         wanted = input_digests(stage, parents)
         return next((found for found in self.finished(stage.folder) if recorded_digests(found.record) == wanted), None)
@@ -302,7 +302,7 @@ def input_digests(stage: PlannedStage, parents: Mapping[str, Finished]) -> dict[
             return parents[reference.stage].digest(reference.artifact)
         return reference.id  # from outside: the id is the digest of the content
 
-    return {role: [[one.id, now(one)] for one in references] for role, references in stage.inputs.items()}
+    return {role: [[one.id, now(one)] for one in references] for role, references in stage.made_from.items()}
 
 
 def recorded_digests(record: Mapping[str, Any]) -> dict[str, list[list[str]]]:

@@ -1,5 +1,6 @@
 """Names to edges: which element's artifact each input of each element reads, and what an order without data adds."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,6 +103,11 @@ def _link(element: Element, role: str, text: str, bindings: _Bindings, outputs: 
         if not path.is_absolute():
             raise ConfigError(f"{element.where}: `{text}`: give an absolute path, as in file:/data/weights.pt")
         return Link(type=files[0], file=path)
+    if role == "dataset" and re.split("[.@]", text)[0] not in {*bindings.written, *outputs}:
+        raise ConfigError(
+            f"{element.where}: `{element.name}` reads the dataset `{text}`, which no stage writes; a prepared one is "
+            "chosen by `config: [data=NAME]`, or by `data=` of the sweep"
+        )
     producer, artifact = bindings.find(element, text, outputs)
     found = STAGES[producer.kind].makes[artifact]
     if found not in accepted:

@@ -59,7 +59,7 @@ ONLY_IMPORTER: dict[str, list[str]] = {
     "omegaconf": ["launch.compose", "launch.flat"],
     "submitit": ["launch.executors.slurm"],
     "mlflow": ["vssl.tracking", "vssl.tracking_runs"],
-    "av": ["vssl.data.decode", "vssl.data.encode"],
+    "av": ["vssl.data.decode", "vssl.data.encode", "vssl.data.transcode"],
 }
 NEVER_IN_LIBRARY = ("launch", "hydra", "omegaconf", "submitit")
 HEAVY = ("torch", "torchvision", "mlflow", "pandas", "pyarrow", "av", "cv2", "sklearn", "scipy", "matplotlib")

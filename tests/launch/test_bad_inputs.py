@@ -187,7 +187,7 @@ def test_a_bad_line(row: Row, store: Path, attempt: Try) -> None:
     Row(
         "wrong role",
         WRITTEN,
-        (HERE, "kind linear has no input `weight`", "`weights`?", "accepted: motion, weights"),
+        (HERE, "kind linear has no input `weight`", "`weights`?", "accepted: dataset, motion, weights"),
         sweep=A + "  - {name: b, kind: linear, inputs: {weight: s}}\n",
     ),
     Row(

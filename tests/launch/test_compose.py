@@ -99,7 +99,7 @@ def test_composition_does_not_depend_on_the_working_directory() -> None:
 
 
 RECIPES = {"vicc_single": "pretrain", "vicc_cross": "pretrain", "vicc_linear": "linear", "vicc_retrieval": "retrieval"}
-RECIPES |= {"vicc_flow": "flow"}
+RECIPES |= {"vicc_flow": "flow", "raft_flow": "flow"}
 NEEDED = {"pretrain": {"epochs": 1, "global_batch_size": 1920}}
 
 

@@ -22,7 +22,7 @@ PROBE = "stages:\n  - {name: a, kind: probe}\n"
         (PROBE + "  - name: b\n    kind: prob\n", 4, ["`prob`", "did you mean `probe`", "pretrain"]),
         (PROBE + "  - name: b\n    kind: probe\n    input: {before: a}\n", 5, ["`input`", "did you mean `inputs`"]),
         (PROBE + "  - name: b\n    kind: probe\n    inputs: {befor: a}\n", 5, ["`befor`", "did you mean `before`"]),
-        (PROBE + "  - name: b\n    kind: linear\n    inputs: {dataset: a}\n", 5, ["`dataset`", "data="]),
+        (PROBE + "  - name: b\n    kind: linear\n    inputs: {dataset: a}\n", 3, ["dataset `a`", "data="]),
         (PROBE + "  - name: b\n    kind: linear\n    inputs: {weights: [a, a]}\n", 5, ["takes one artifact, not 2"]),
         (PROBE + "  - name: a\n    kind: probe\n", 3, ["template `a`", ":2;"]),
         (PROBE + "  - name: all\n    kind: probe\n", 3, ["not `all`"]),

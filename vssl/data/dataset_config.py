@@ -165,7 +165,7 @@ class EvaluationClipsConfig(ClipsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowSourceConfig:
-    """The videos that an optical flow stage reads."""
+class WholeVideosConfig:
+    """The videos that a stage reads from their first frame to their last."""
 
     dataset: DatasetConfig = knob(doc="the videos", semantic=False)

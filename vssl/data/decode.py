@@ -1,4 +1,4 @@
-"""Video files to frames. Only this and `vssl.data.encode` import av.
+"""Video files to frames. Only this, `vssl.data.encode` and `vssl.data.transcode` import av.
 
 Frame k of a file is frame k of a full decode from the start, whatever the codec, B-frames, uneven or shifted time
 stamps. Reading a few frames seeks to the key frame before them, decodes what they depend on and nothing else; where a
@@ -107,6 +107,16 @@ def all_frames(path: Path, *, short_side: int = 0) -> Iterator[Frames]:
             yield convert(frame)
 
 
+def stored_frames(path: Path) -> Iterator[av.VideoFrame]:
+    """Every frame as it is stored, with its time stamp and before any turn: for work that makes no RGB of it.
+
+    Raises:
+        BrokenVideo: as `all_frames`.
+    """
+    with _opened(path) as (container, stream):
+        yield from container.decode(stream)
+
+
 def inspect(path: Path) -> VideoInfo:
     """Decode a whole file and say what is in it.
 
@@ -153,7 +163,7 @@ class _Converter:
         self._scaler, self._colours = VideoReformatter(), VideoReformatter()
 
     def __call__(self, frame: av.VideoFrame) -> Frames:
-        turns = _quarter_turns(frame)
+        turns = quarter_turns(frame)
         if 0 < self._short_side < min(frame.height, frame.width):
             height, width = scaled_size(frame.height, frame.width, self._short_side, "nearest")
             # In the planes that the file has: a third of the time of scaling and converting at once.
@@ -163,14 +173,14 @@ class _Converter:
         return cast(Frames, np.rot90(rgb, turns))
 
 
-def _quarter_turns(frame: av.VideoFrame) -> int:
+def quarter_turns(frame: av.VideoFrame) -> int:
     """How often to turn a frame to the left until it is upright: phones store what the sensor saw."""
     return round(frame.rotation / 90) % 4
 
 
 def _upright_size(frame: av.VideoFrame) -> tuple[int, int]:
     """(height, width) of a frame once it is turned."""
-    return (frame.width, frame.height) if _quarter_turns(frame) % 2 else (frame.height, frame.width)
+    return (frame.width, frame.height) if quarter_turns(frame) % 2 else (frame.height, frame.width)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Frames to video files, the same bytes for the same frames. Only this and `vssl.data.decode` import av."""
+"""Frames to video files, the same bytes for the same frames. `vssl.data.decode` says who imports av."""
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction

@@ -24,6 +24,7 @@ R = TypeVar("R")
 
 _TASKS_EACH = 2000  # then a process makes room for a new one, so that a decoder's leaks never add up
 _END_WAIT_S = 5.0
+_LOOK_EVERY_S = 1.0
 _FORK = get_context("fork")  # keeps the modules that are loaded; a process runs no thread of its parent
 _NO_TASK: Any = object()
 
@@ -85,6 +86,7 @@ def isolated(
     *,
     seconds: Callable[[T], float],
     memory_gb: float,
+    while_waiting: Callable[[], object] = lambda: None,
 ) -> Generator[tuple[T, R | Lost], None, None]:
     """(task, what `work` made of it or how it was lost), as they come. Closing the generator ends all processes.
 
@@ -94,6 +96,7 @@ def isolated(
         workers: processes, at least one.
         seconds: how long a task may take.
         memory_gb: how much memory a task may ask for beyond what its process begins with.
+        while_waiting: called once a second while no answer comes; what it raises ends all processes.
     """
     queue = iter(tasks)
     busy: dict[Connection, _Worker[T, R]] = {}
@@ -106,7 +109,9 @@ def isolated(
                 worker.give(task, seconds(task))
             if not busy:
                 return
-            for pipe in wait(list(busy)):
+            while not (answered := wait(list(busy), _LOOK_EVERY_S)):
+                while_waiting()
+            for pipe in answered:
                 worker = busy.pop(cast(Connection, pipe))
                 answer = worker.answer()
                 if isinstance(answer, Lost) or worker.is_worn:

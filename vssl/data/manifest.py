@@ -43,7 +43,7 @@ def load_source(folder: Path) -> Source:
     return Source(
         digest=record["digest"],
         name=record["name"],
-        root=Path(record["root"]),
+        root=folder / record["root"],  # absolute, but for a dataset that a stage made: there the videos lie beside it
         classes=tuple(record["classes"]),
         videos=videos if "group" in videos else videos.assign(group=""),  # earlier versions knew no recordings
         frame_classes=tuple(record.get("frame_classes", ())),
@@ -103,6 +103,10 @@ def long_enough(videos: pd.DataFrame, lengths: Sequence[str], keeps: Callable[[i
 
 def check_unchanged(path: Path, size: int, mtime_ns: int) -> None:
     """
+    Args:
+        path: of a video.
+        size, mtime_ns: as in the manifest; 0 for the time of a file that a stage wrote: its digest stands for it.
+
     Raises:
         StageError: the file is not the one that `prepare` saw.
     """
@@ -110,7 +114,7 @@ def check_unchanged(path: Path, size: int, mtime_ns: int) -> None:
         status = path.stat()
     except FileNotFoundError:
         raise StageError(f"data changed since prepare: {path} is gone; prepare the dataset again") from None
-    if (status.st_size, status.st_mtime_ns) != (size, mtime_ns):
+    if (status.st_size, status.st_mtime_ns if mtime_ns else 0) != (size, mtime_ns):
         raise StageError(
             f"data changed since prepare: {path} has another size or time than in the manifest; prepare the dataset "
             "again (equal content keeps every result, new content makes new stages)"

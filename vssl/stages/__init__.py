@@ -13,11 +13,17 @@ StageFunction = Callable[[Any, Inputs, Run], dict[str, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
-    """One input of a kind: which artifact types it takes, whether it must be given, and whether it takes many."""
+    """One input of a kind: which artifact types it takes, whether it must be given, and whether it takes many.
+
+    What is bound to a role that does not decide only saves its reader work: parts of the very artifact that the reader
+    makes, by stages that differ from it in their `shard` alone. It enters no id, and a finished reader needs it no
+    more.
+    """
 
     types: tuple[str, ...]
     required: bool = True
     many: bool = False
+    decides: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +31,9 @@ class StageKind:
     """One kind of work. The planner reads the table; only a running job calls `load`.
 
     A config class may define `reads(self) -> frozenset[str]`: the roles that a stage with this config uses. An input
-    bound to another role of the kind is then dropped, so an RGB stage never waits for optical flow.
+    bound to another role of the kind is then dropped, so an RGB stage never waits for optical flow. The config of a
+    kind that takes `parts` defines `whole(self)`: itself without a shard. The role `dataset` is bound to the dataset
+    that the config names, unless a sweep binds it to what a stage has made of one.
     """
 
     entry: str  # "package.module:function", resolved late so that planning stays light
@@ -55,10 +63,21 @@ _MOTION = Role(types=("flow",))
 _WEIGHTS = Role(types=("weights",), required=False)
 
 STAGES: dict[str, StageKind] = {
+    "transcode": StageKind(
+        entry="vssl.stages.transcode:run",
+        config="vssl.stages.transcode_config:TranscodeConfig",
+        roles={"dataset": _DATASET, "parts": Role(types=("dataset",), required=False, many=True, decides=False)},
+        makes={"videos": "dataset"},
+        main="videos",
+    ),
     "flow": StageKind(
         entry="vssl.stages.flow:run",
         config="vssl.stages.flow_config:FlowConfig",
-        roles={"dataset": _DATASET},
+        roles={
+            "dataset": _DATASET,
+            "weights": Role(types=("weights",)),  # of RAFT; the other algorithms have none
+            "parts": Role(types=("flow",), required=False, many=True, decides=False),
+        },
         makes={"flow": "flow"},
         main="flow",
     ),

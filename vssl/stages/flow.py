@@ -1,83 +1,110 @@
-"""Kind `flow`: one optical flow video per video, without loss, read afterwards like any other video."""
+"""Kind `flow`: one optical flow video per video, read afterwards like any other video."""
 
-import os
-import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import pandas as pd
-
-from vssl.artifacts import Inputs, sync, write_atomic
-from vssl.data.decode import BrokenVideo, all_frames, write_video
-from vssl.data.flow import estimator, flow_pictures
+from vssl.artifacts import Inputs, one, write_atomic
+from vssl.data.decode import BrokenVideo, all_frames
+from vssl.data.flow import ENCODINGS, check_estimator, estimator, flow_pictures, write_flow
+from vssl.data.isolation import Lost
 from vssl.data.manifest import check_unchanged, load_source
-from vssl.data.processes import in_processes
-from vssl.progress import track
-from vssl.run import Run, StageError, Stopped
+from vssl.data.shards import share_of, take_parts
+from vssl.data.space import Estimate
+from vssl.data.whole_files import clear_leftovers, made_whole
+from vssl.run import Run, StageError
 from vssl.stages.flow_config import FlowConfig
+from vssl.stages.many_videos import over_videos
+
+_SECONDS, _SECONDS_A_PIXEL = 600.0, 5e-4  # for a video; TV-L1 takes a fiftieth of it
+_MEMORY_GB = 8.0
+_NO_LIMIT_GB = 2**20  # a GPU's driver claims more addresses than there is memory
+
+Video = Mapping[Any, Any]  # a row of the manifest
 
 
 def run(config: FlowConfig, inputs: Inputs, run: Run) -> dict[str, float]:
-    """Flow of all videos of a dataset: artifact `flow`, a tree of manifest.parquet and videos/<video id>.mkv.
+    """Flow of all videos of a dataset, or of a share: artifact `flow`, a tree of manifest.parquet and videos/*.mkv.
 
-    Whole files from an earlier attempt are kept. The manifest comes last.
+    Whole files from an earlier attempt are kept, and those of the parts are taken. The manifest comes last.
 
     Raises:
         Stopped: asked to stop; what is finished stays.
-        StageError: OpenCV is missing, or a video changed or broke since `prepare`.
+        StageError: OpenCV or weights are missing, the disk is too small, or a video changed or broke since `prepare`.
     """
-    estimator(config.algorithm)  # fails here, once, where OpenCV is missing
+    weights = one(inputs, "weights")
+    network = None if weights is None else weights.path
+    check_estimator(config.algorithm, network)
     source = load_source(inputs["dataset"][0].path)
+    long = source.videos[source.videos["frames"] >= 2]
+    videos = share_of(long, *config.share)
     tree = run.artifact("flow")
-    for leftover in tree.rglob("*.tmp"):
-        leftover.unlink()
-    videos = source.videos[source.videos["frames"] >= 2]
-    make = partial(_make, config.algorithm, config.bound, source.root, tree)
-    started, rows = perf_counter(), []
-    made = in_processes(make, videos.to_dict("records"), config.runtime.workers)
-    for row in track(made, len(videos), "optical flow", run.say):
-        rows.append(row)
-        run.beat(len(rows), len(videos))
-        if run.should_stop():
-            made.close()
-            raise Stopped(f"optical flow of {len(rows)} of {len(videos)} videos is done and kept")
+    tree.mkdir(exist_ok=True)
+    clear_leftovers(tree)
+    names = [_name(video) for video in videos["video_id"]]
+    taken = take_parts(inputs.get("parts", ()), names, tree)
+    if taken:
+        run.say(f"the flow of {taken} of {len(names)} videos is taken from parts")
+    rows: Sequence[Video] = videos.to_dict("records")
+    missing = [video for video, name in zip(rows, names) if not (tree / name).exists()]
+    space = Estimate(tree, sum(map(_pixels, missing)), ENCODINGS[config.encoding].bits, run.say)
+    space.begin()
+    started, broken = perf_counter(), {}
+    for video, answer in over_videos(
+        partial(_make, config, network, source.root, tree),
+        missing,
+        run,
+        what="optical flow",
+        workers=config.runtime.workers,
+        seconds=lambda video: _SECONDS + _SECONDS_A_PIXEL * _pixels(video),
+        memory_gb=_NO_LIMIT_GB if network else _MEMORY_GB,
+    ):
+        if reason := answer.reason if isinstance(answer, Lost) else answer:
+            broken[video["video_id"]] = reason
+            run.say(f"{video['video_id']}: {reason}")
+        else:
+            space.wrote((tree / _name(video["video_id"])).stat().st_size, _pixels(video))
+    if broken:
+        first, reason = next(iter(broken.items()))
+        raise StageError(
+            f"{len(broken)} of {len(videos)} videos have no optical flow, the first is {first}: {reason}; they decoded "
+            "when the dataset was prepared: prepare it again. The flow of all others is kept"
+        )
     run.check_ownership()
-    table = pd.DataFrame(rows, columns=["video_id", "path", "frames", "width", "height"]).sort_values("video_id")
+    table = videos[["video_id"]].assign(
+        path=names, frames=videos["frames"] - 1, width=videos["width"], height=videos["height"]
+    )
+    table = table.sort_values("video_id")
     write_atomic(tree / "manifest.parquet", lambda stream: table.to_parquet(stream, index=False))
     return {
-        "videos": float(len(rows)),
+        "videos": float(len(table)),
         "frames": float(table["frames"].sum()),
-        "excluded_short": float(len(source.videos) - len(videos)),
+        "excluded_short": float(len(source.videos) - len(long)),
         "seconds": perf_counter() - started,
     }
 
 
-def _make(algorithm: str, bound: float, root: Path, tree: Path, video: Mapping[Any, Any]) -> dict[str, Any]:
-    """Write the flow of one video unless it is there; its row of the manifest."""
-    name = f"videos/{video['video_id']}.mkv"
-    path = tree / name
-    if not path.exists():
-        check_unchanged(root / video["path"], video["size"], video["mtime_ns"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-        try:
-            pictures = flow_pictures(all_frames(root / video["path"]), estimator(algorithm), bound)
-            write_video(aside, pictures, codec="ffv1", fps=video["fps"] or 25.0, container="matroska")
-            with open(aside, "rb") as written:
-                os.fsync(written.fileno())
-            os.replace(aside, path)
-        except BrokenVideo as error:
-            raise StageError(f"{error}; it decoded when the dataset was prepared: prepare it again") from None
-        finally:
-            aside.unlink(missing_ok=True)
-        sync(path.parent)
-    return {
-        "video_id": video["video_id"],
-        "path": name,
-        "frames": video["frames"] - 1,
-        "width": video["width"],
-        "height": video["height"],
-    }
+def _name(video_id: str) -> str:
+    return f"videos/{video_id}.mkv"
+
+
+def _pixels(video: Video) -> int:
+    """Of all pictures of a video's flow."""
+    return int((video["frames"] - 1) * video["width"] * video["height"])
+
+
+def _make(config: FlowConfig, weights: Path | None, root: Path, tree: Path, video: Video) -> str:
+    """Write the flow of one video; why there is none, or ""."""
+    check_unchanged(root / video["path"], video["size"], video["mtime_ns"])
+    try:
+        with made_whole(tree / _name(video["video_id"])) as aside:
+            frames = all_frames(root / video["path"])
+            pictures = flow_pictures(frames, estimator(config.algorithm, weights), config.bound)
+            count = write_flow(aside, pictures, config.encoding, video["fps"] or 25.0)
+            if count != video["frames"] - 1:
+                raise BrokenVideo(root / video["path"], f"{count + 1} of {video['frames']} frames decode")
+    except BrokenVideo as error:
+        return error.reason
+    return ""
