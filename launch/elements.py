@@ -10,7 +10,7 @@ from launch.plan import Plan, PlannedStage
 from launch.processes import identity
 from launch.provenance import code_digest, git_state
 from launch.store import Store
-from vssl.artifacts import read_json, write_json
+from vssl.artifacts import write_json
 from vssl.config import ConfigError, to_mapping
 
 
@@ -100,13 +100,18 @@ def create_batch(store: Store, executor: str, elements: Iterable[Element]) -> Pa
     return folder
 
 
-def read_element(batch: Path, index: int) -> tuple[Element, Store]:
+def read_element(batch: Path, index: int, visibility_s: float = 0.0) -> tuple[Element, Store]:
     """The record of one element and the store it belongs to.
+
+    Args:
+        batch: folder of the batch.
+        index: of the element.
+        visibility_s: how long another machine's record may stay invisible here; what the store says of that is in it.
 
     Raises:
         ConfigError: no such batch, or no such index in it.
     """
-    record = read_json(batch / "elements.json")
+    record = Store(batch, visibility_s=visibility_s).when_visible(batch / "elements.json")
     if record is None:
         raise ConfigError(f"{batch} is no batch folder: it has no elements.json")
     if str(index) not in record["elements"]:

@@ -24,7 +24,7 @@ from launch.ranks import Launch
 from launch.redaction import redact
 from launch.restarts import BudgetSpentError, account_for_lost_launches, check_budget
 from launch.stopping import StopFlag, stopping_before
-from launch.store import Store
+from launch.store import DEFAULT_VISIBILITY_S, Store
 from vssl.artifacts import read_json
 from vssl.config import ConfigError, build
 
@@ -55,7 +55,9 @@ def main(arguments: list[str] | None = None, stop: StopFlag | None = None) -> in
 def _run(batch: BatchFolder, index: int, launch: Launch, stop: StopFlag, records: ExitRecords) -> Ending:
     """One rank from its batch's record to its end, whatever happens in between."""
     try:
-        element, store = read_element(batch.root, index)
+        # The launcher wrote the record on another machine, maybe a second ago.
+        late_s = 0.0 if launch.slurm is None else DEFAULT_VISIBILITY_S
+        element, store = read_element(batch.root, index, late_s)
         record = read_json(batch.elements)
         launch.check(record)
         execution = Execution(

@@ -27,7 +27,7 @@ from launch.findings import Evidence, SlurmFacts, find, is_explained
 from launch.redaction import redact
 from launch.restarts import log_since, verdicts
 from launch.scheduler import Scheduler, SchedulerRefusedError, SchedulerSilentError
-from launch.store import Store
+from launch.store import DEFAULT_VISIBILITY_S, Store
 from vssl.artifacts import StageFolder, read_json, write_json
 from vssl.config import ConfigError, build
 
@@ -93,7 +93,7 @@ class Settlement:
         self.allocation = allocation
         self.scheduler = scheduler
         self.silence_s = silence_s
-        element, store = read_element(batch, index)
+        element, store = read_element(batch, index, DEFAULT_VISIBILITY_S)
         self.element: Element = element
         self.store: Store = store
         slurm: Mapping[str, Any] = read_json(self.batch.elements)["slurm"]

@@ -77,7 +77,7 @@ def misfortunes(bench: Bench) -> Iterator[Row]:
     lost = json.loads(prompt.vssl("report", run.root, "--json").well().out)["hours"]["core"]["lost_by_cause"]
     yield Row(
         what="the same: seconds lost by cause, in `vssl report`",
-        value=", ".join(f"{cause} {3600 * hours:.1f}" for cause, hours in lost.items()) or "none",
+        value=", ".join(f"{cause} {3600 * hours:.2f}" for cause, hours in lost.items()) or "none",
         bar="no cause that did not happen",
         ok=bool(lost) and lost.keys() <= {"preempted", "time_limit", "node_failure"},
     )

@@ -48,7 +48,7 @@ def f16(bench: Bench) -> Iterator[Row]:
         f"#!/bin/bash\nexport PYTHONPATH={CHECKOUT} OMP_NUM_THREADS=1\n"
         f"srun --ntasks=2 {sys.executable} {program} {folder} {JOBS} {ROUNDS}\n"
     )
-    cluster.submit(f"--array=0-{JOBS - 1}", "--ntasks=2", "--mem=100", f"--output={folder}/%a.log", str(script))
+    cluster.submit(f"--array=0-{JOBS - 1}", "--ntasks=2", "--mem=8000", f"--output={folder}/%a.log", str(script))
     wait_until(lambda: not cluster.run("squeue", "--noheader").stdout, "the end of all rounds", 900)
     records = [_record(folder / f"{job}.{rank}.json", folder / f"{job}.log") for job in range(JOBS) for rank in (0, 1)]
     wrong = [text for record in records for text in record]

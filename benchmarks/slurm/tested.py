@@ -28,6 +28,8 @@ def by_tests(what: str, bar: str, tests: Mapping[str, str], timeout_s: float = 1
     held = [name for name, test in tests.items() if any(one.partition("[")[0] == test for one in passed)]
     broken = [name for name in tests if name not in held]
     numbers = re.findall(r"\[(\d+ moments)\]", done.stdout)
+    if broken:
+        print(done.stdout[-6000:] + done.stderr[-1000:], file=sys.stderr)
     value = "; ".join([*numbers, f"held: {', '.join(held)}"]) + (f"; NOT: {', '.join(broken)}" if broken else "")
     return Row(
         what=what,

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from typing import ClassVar
 
@@ -21,6 +22,7 @@ from launch.stopping import StopFlag
 from tests.launch.conftest import planned
 from tests.launch.slurm_batches import allocation, job_environment, make_batch
 from vssl.artifacts import read_json, write_json
+from vssl.config import ConfigError
 from vssl.run import read_journal
 
 FIRST = planned("first", seed=1)
@@ -209,6 +211,18 @@ def test_a_stop_during_the_guard_claims_nothing(store):
 
 def element_of(batch):
     return read_element(batch, 1)[0]
+
+
+def test_a_batch_that_the_launcher_has_just_written_elsewhere_comes_into_sight(store):
+    batch = make_batch(store, [FIRST])
+    record = batch / "elements.json"
+    record.rename(batch / "elements.aside")
+    with pytest.raises(ConfigError, match="is no batch folder"):
+        read_element(batch, 1)
+    appearing = threading.Timer(0.3, (batch / "elements.aside").rename, [record])
+    appearing.start()
+    assert read_element(batch, 1, 30.0)[0].name == "first"
+    appearing.join()
 
 
 def test_a_hung_stage_ends_itself_with_the_stacks(store):
