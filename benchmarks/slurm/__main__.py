@@ -9,6 +9,7 @@ import argparse
 import io
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -83,6 +84,7 @@ def main() -> int:
     if missing := Sandbox.missing():
         print(f"not installed: {', '.join(missing)}; on Debian and Ubuntu: apt-get install {PACKAGES}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # clusters and folders go, too
     results: list[dict[str, Any]] = []
     print("| row | figure | measured | bar | | load |\n|---|---|---|---|---|---|", flush=True)
     with Bench() as bench:
