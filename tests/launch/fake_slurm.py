@@ -121,7 +121,10 @@ class FakeSlurm:
 
     def requeue(self, job: str) -> None:
         self.writes += 1
-        for one in self._named([job]):
+        running = [one for one in self._named([job]) if one.state == "RUNNING"]
+        if not running:
+            raise SchedulerRefusedError("scontrol requeue", "Job is pending execution or gone")
+        for one in running:
             self.start_anew(one)
 
     def start_now(self, job: str) -> None:
@@ -157,7 +160,8 @@ class FakeSlurm:
         ]
 
     def config(self) -> dict[str, str]:
-        return {"MaxArraySize": str(self.max_array_size), "MinJobAge": f"{self.min_job_age_s:.0f} sec"}
+        sizes = {"MaxArraySize": str(self.max_array_size), "MinJobAge": f"{self.min_job_age_s:.0f} sec"}
+        return {"ClusterName": "fake", **sizes}
 
     def partitions(self) -> dict[str, dict[str, str]]:
         self.reads += 1

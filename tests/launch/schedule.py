@@ -300,7 +300,7 @@ class Schedule:
     def check_command(self, name: str, arguments: tuple[Any, ...]) -> None:
         start = self.start_of(self.world.current)
         if name == "requeue" and start is not None:
-            succeeded = not start.job.is_over and start.job.restarts != start.restart
+            succeeded = start.job.state == "RUNNING" and start.job.restarts != start.restart
             assert not succeeded, f"{start.job.id}.{start.restart} requeued its own next start"
 
     def start_of(self, process: Process | None) -> Start | None:
@@ -345,6 +345,7 @@ class Schedule:
 
     def go_on_in_calm(self) -> None:
         """The same line, as often as it takes."""
+        self.wire.silent_until_s, self.wire.lost_answers = 0.0, 0
         for _ in range(CALM_LINES):
             self.line(may_die=False)
             self.let_go_on(0)
@@ -387,7 +388,7 @@ class Schedule:
         while self.world.now_s - still_s < 200 or self.world.living:
             if self.world.living:
                 still_s = self.world.now_s
-            if incidents and self.rng.random() < 0.01:
+            if incidents and self.rng.random() < 0.02:
                 incidents -= 1
                 self.incident()
                 self.look()
