@@ -115,7 +115,12 @@ def turn_hue(planes: Tensor, shift: float) -> Tensor:
 
     What torchvision's adjust_hue does by way of HSV, to one level of 255, in less than half its time.
     """
-    red, green, blue = planes.float().unbind(-3)
+    return with_turned_hue(planes.float(), shift).to(torch.uint8)
+
+
+def with_turned_hue(values: Tensor, shift: Tensor | float) -> Tensor:
+    """`turn_hue` of whole levels as floats, before they are cut off; `shift` broadcasts over all but the channels."""
+    red, green, blue = values.unbind(-3)
     top = torch.maximum(torch.maximum(red, green), blue)
     chroma = top - torch.minimum(torch.minimum(red, green), blue)
     width = chroma.clamp(min=1)  # values are whole: where it is 0, so is every difference
@@ -125,7 +130,7 @@ def turn_hue(planes: Tensor, shift: float) -> Tensor:
         torch.where(top == green, (blue - red) / width + 2, (red - green) / width + 4),
     )
     place += 6 * shift  # on the circle of six colours: 0 red, 2 green, 4 blue
-    turned = torch.empty_like(planes)
+    turned = torch.empty_like(values)
     for channel, start in enumerate((5, 3, 1)):
         away = torch.remainder(place + start, 6)
         turned[..., channel, :, :] = (top - chroma * torch.minimum(away, 4 - away).clamp_(0, 1)) * _TO_LEVELS
@@ -149,11 +154,11 @@ def blur(planes: Tensor, sigma: float) -> Tensor:
     As two products with band matrices: on one core ten times as fast as convolving.
     """
     height, width = planes.shape[-2:]
-    blurred = _gaussian(height, sigma) @ planes.float() @ _gaussian(width, sigma).T
+    blurred = gaussian(height, sigma) @ planes.float() @ gaussian(width, sigma).T
     return blurred.round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _gaussian(size: int, sigma: float) -> Tensor:
+def gaussian(size: int, sigma: float) -> Tensor:
     """(size, size): row i holds the weights of all pixels of a line in the blurred pixel i."""
     reach = math.ceil(3 * sigma)
     offsets = torch.arange(-reach, reach + 1)

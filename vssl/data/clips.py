@@ -9,11 +9,13 @@ import torch
 from torch import Generator, Tensor
 
 from vssl.artifacts import Artifact
+from vssl.data.augment import to_view
 from vssl.data.dataset_config import ClipsConfig
 from vssl.data.decode import Frames, read_frames
+from vssl.data.looks import Look
 from vssl.data.manifest import check_unchanged, in_split, load_source, long_enough, with_motion
 from vssl.data.samplers import VideoClips, build_sampler
-from vssl.data.views import ViewMaker
+from vssl.data.views import ViewMaker, finished
 from vssl.randomness import stream
 from vssl.run import StageError
 
@@ -24,6 +26,7 @@ class Sample(TypedDict):
     """The views of one video. V is 2 in pretraining, 1 in classification, the number of windows in tests."""
 
     streams: dict[str, Tensor]  # modality -> (V, 3, T, S, S) uint8
+    looks: list[Look]  # of the V views, already given to them or not
     label: int
     video_id: str
     index: int
@@ -92,8 +95,10 @@ class ClipDataset:
     def classes(self) -> tuple[str, ...]:
         return self._source.classes
 
-    def sample(self, epoch: int, index: int) -> Sample:
+    def sample(self, epoch: int, index: int, *, finish: bool = True) -> Sample:
         """The views of a video in an epoch: a function of (seed, epoch, video id) and nothing else.
+
+        Without `finish` they are cropped alone: what else was drawn is for `apply_looks`.
 
         Raises:
             BrokenVideo: a file does not decode.
@@ -101,13 +106,13 @@ class ClipDataset:
         """
         video = self._videos[index]
         try:
-            tensors = self._streams(epoch, video)
+            tensors, looks = self._streams(epoch, video, finish)
         except Exception as error:
             error.add_note(f"while reading {video.video_id} in epoch {epoch}")
             raise
-        return Sample(streams=tensors, label=video.label, video_id=video.video_id, index=index)
+        return Sample(streams=tensors, looks=looks, label=video.label, video_id=video.video_id, index=index)
 
-    def _streams(self, epoch: int, video: _Video) -> dict[str, Tensor]:
+    def _streams(self, epoch: int, video: _Video, finish: bool) -> tuple[dict[str, Tensor], list[Look]]:
         def streams(purpose: str) -> Generator:
             return stream(self.seed, epoch, video.video_id, purpose)
 
@@ -118,8 +123,13 @@ class ClipDataset:
             frames = torch.from_numpy(self._read(video, modality, wanted.tolist()))  # (n, H, W, 3)
             number = MODALITIES.index(modality)
             picked = (torch.from_numpy(np.searchsorted(wanted, view.indices)) for view in views)
-            tensors[modality] = torch.stack([view.apply(frames[at], number) for view, at in zip(views, picked)])
-        return tensors
+            tensors[modality] = torch.stack(
+                [
+                    finished(view, frames[at], number) if finish else to_view(view.crop(frames[at]))
+                    for view, at in zip(views, picked)
+                ]
+            )
+        return tensors, [view.look for view in views]
 
     def _read(self, video: _Video, modality: str, wanted: list[int]) -> Frames:
         path = video.paths[modality]

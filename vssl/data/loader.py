@@ -12,8 +12,9 @@ from torch.utils.data import get_worker_info
 
 from vssl.config import ConfigError
 from vssl.data.augment import normalise
-from vssl.data.clips import ClipDataset, Sample
+from vssl.data.clips import MODALITIES, ClipDataset, Sample
 from vssl.data.decode import BrokenVideo
+from vssl.data.looks import apply_looks
 from vssl.data.reader import Reader
 from vssl.randomness import stream
 from vssl.run import StageError
@@ -61,6 +62,7 @@ class TrainLoader:
         workers: loader processes; 0 reads in this process.
         prefetch: batches that each process prepares ahead.
         device: where batches are normalised and handed out.
+        looks_on_device: colours, blur and flips are computed there, a batch at once, and not where videos are read.
 
     Raises:
         ConfigError: the batch is larger than the dataset or not divisible by the ranks.
@@ -77,6 +79,7 @@ class TrainLoader:
         workers: int = 0,
         prefetch: int = 2,
         device: torch.device | str = "cpu",
+        looks_on_device: bool = False,
     ) -> None:
         if global_batch_size % world_size:
             fitting = [n for n in range(1, global_batch_size + 1) if global_batch_size % n == 0]
@@ -95,7 +98,8 @@ class TrainLoader:
         self._broken_in: Counter[int] = Counter()  # loader process -> broken videos that it met
         self._rank, self._world_size = rank, world_size
         self._device = torch.device(device)
-        fetch = _EpochSamples(dataset, seed)
+        self._looks_on_device = looks_on_device
+        fetch = _EpochSamples(dataset, seed, finish=not looks_on_device)
         pin = self._device.type == "cuda"
         self._reader = Reader(fetch, _collate_samples, name=fetch.name, workers=workers, prefetch=prefetch, pin=pin)
 
@@ -113,7 +117,7 @@ class TrainLoader:
         for read in self._reader.read(keys):
             self._report(read["broken"])
             yield Batch(
-                streams={name: self._to_device(views) for name, views in read["streams"].items()},
+                streams={name: self._to_device(name, read) for name in read["streams"]},
                 labels=read["labels"].to(self._device, non_blocking=True),
                 video_ids=read["video_ids"],
             )
@@ -128,8 +132,11 @@ class TrainLoader:
             self._broken_in.clear()
         self._reader.close()
 
-    def _to_device(self, views: Tensor) -> Tensor:
-        return normalise(views.to(self._device, non_blocking=True))  # from pinned memory, if it is a GPU
+    def _to_device(self, modality: str, read: dict[str, Any]) -> Tensor:
+        views = read["streams"][modality].to(self._device, non_blocking=True)  # from pinned memory, if it is a GPU
+        if self._looks_on_device:
+            apply_looks(views.flatten(0, 1), read["looks"], MODALITIES.index(modality))
+        return normalise(views)
 
     def _report(self, broken: list[Broken]) -> None:
         for one in broken:
@@ -190,15 +197,17 @@ class TestLoader:
             StageError: a file changed since `prepare` or does not decode; an evaluation never skips one.
         """
         pending: list[dict[str, Any]] = []  # one video's windows each, fewer than a batch together
-        for read in self._reader.read([[index] for index in self.videos]):
-            pending.append(read)
-            while sum(len(part["labels"]) for part in pending) >= self._batch_size:
-                joined = _join(pending)
-                yield self._batch(_part(joined, slice(None, self._batch_size)))
-                pending = [_part(joined, slice(self._batch_size, None))]
-        if pending and len(pending[-1]["labels"]):
-            yield self._batch(_join(pending))
-        self._reader.close()
+        try:
+            for read in self._reader.read([[index] for index in self.videos]):
+                pending.append(read)
+                while sum(len(part["labels"]) for part in pending) >= self._batch_size:
+                    joined = _join(pending)
+                    yield self._batch(_part(joined, slice(None, self._batch_size)))
+                    pending = [_part(joined, slice(self._batch_size, None))]
+            if pending and len(pending[-1]["labels"]):
+                yield self._batch(_join(pending))
+        finally:
+            self._reader.close()
 
     def _batch(self, read: dict[str, Any]) -> WindowBatch:
         return WindowBatch(
@@ -214,8 +223,8 @@ class TestLoader:
 class _EpochSamples:
     """(epoch, position in its order) -> sample, and the broken videos passed over on the way to it."""
 
-    def __init__(self, dataset: ClipDataset, seed: int) -> None:
-        self._dataset, self._seed = dataset, seed
+    def __init__(self, dataset: ClipDataset, seed: int, *, finish: bool) -> None:
+        self._dataset, self._seed, self._finish = dataset, seed, finish
         self._order: tuple[int, list[int]] = (-1, [])
 
     def __call__(self, key: tuple[int, int]) -> tuple[Sample, list[Broken]]:
@@ -225,7 +234,7 @@ class _EpochSamples:
         for offset in range(len(order)):
             index = order[(position + offset) % len(order)]
             try:
-                return self._dataset.sample(epoch, index), broken
+                return self._dataset.sample(epoch, index, finish=self._finish), broken
             except BrokenVideo as error:
                 worker = get_worker_info()
                 number = -1 if worker is None else worker.id
@@ -263,6 +272,7 @@ def _collate_samples(items: list[tuple[Sample, list[Broken]]]) -> dict[str, Any]
     samples = [sample for sample, _ in items]
     return {
         "streams": {name: torch.stack([s["streams"][name] for s in samples]) for name in samples[0]["streams"]},
+        "looks": [look for sample in samples for look in sample["looks"]],
         "labels": torch.tensor([sample["label"] for sample in samples]),
         "video_ids": [sample["video_id"] for sample in samples],
         "broken": [entry for _, broken in items for entry in broken],

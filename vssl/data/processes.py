@@ -10,12 +10,14 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
+IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+
 _AHEAD = 2  # tasks waiting for each process
 
 
 def ignore_signals() -> None:
     """For child processes: a scheduler signals every process of a job, and only the parent may decide what it means."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+    for number in IGNORED_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

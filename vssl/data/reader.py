@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from vssl.data.processes import ignore_signals
+from vssl.data.processes import IGNORED_SIGNALS, ignore_signals
 from vssl.data.worker_board import WorkerBoard, WorkerState
 from vssl.run import StageError
 
@@ -57,10 +57,11 @@ class Reader:
             try:
                 result = next(results, _END)
             except RuntimeError as error:
-                dead = self._dead()
+                dead = "; ".join(map(self._obituary, self._dead()))
                 if not dead:
                     raise
-                raise StageError("; ".join(map(self._obituary, dead))) from error
+                self.close()
+                raise StageError(dead) from error
             if result is _END:
                 return
             if isinstance(result, _Unusable):
@@ -72,8 +73,12 @@ class Reader:
         return self._board.states()
 
     def close(self) -> None:
-        """End the loader processes; a later `read` starts new ones."""
-        self._loader = None
+        """End the loader processes, whoever still holds on to what they read; a later `read` starts new ones."""
+        iterator, self._loader = getattr(self._loader, "_iterator", None), None
+        if iterator is not None:
+            iterator._shutdown_workers()
+            for process in iterator._workers:
+                process.kill()  # what did not end in time: at exit it would be waited for
 
     def _read_here(self, keys: list[Any]) -> Any:
         # As in a loader process: sums over pixels depend on the number of threads that share them.
@@ -122,15 +127,16 @@ def _without_interruption(loader: DataLoader[Any]) -> Iterator[Any]:
     """Iterate; when a loader process dies, fail where its result is waited for.
 
     The data loader's signal handler would raise wherever this process happens to be: in a step, or in the middle of
-    writing a checkpoint.
+    writing a checkpoint. Signals to the job wait until its new processes ignore them.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return iter(loader)
     before = signal.getsignal(signal.SIGCHLD)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, IGNORED_SIGNALS)
     try:
         return iter(loader)
     finally:
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
 class _Unusable:
@@ -184,5 +190,6 @@ class _Begin:
 
     def __call__(self, number: int) -> None:
         ignore_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, IGNORED_SIGNALS)
         torch.set_num_threads(1)
         self._board.enter(number)

@@ -17,6 +17,7 @@ from vssl.data import augment
 from vssl.data.augment import JitterDraw
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
 from vssl.data.crops import CropDraw, three_crops
+from vssl.data.looks import Look
 from vssl.data.samplers import VideoClips
 from vssl.data.sampling import Indices
 
@@ -36,12 +37,19 @@ class DrawnView(Protocol):
         """(T,) source frames."""
         ...
 
-    def apply(self, frames: Tensor, modality: int) -> Tensor:
-        """(T, H, W, 3) uint8 frames at `indices` -> (3, T, S, S) uint8.
-
-        `modality` is 0 for RGB and 1 for flow. Crop, flip and colours are shared; what is drawn per frame differs.
-        """
+    @property
+    def look(self) -> Look:
+        """What happens to the view after its crop. RGB and flow share it, but for what is drawn per frame."""
         ...
+
+    def crop(self, frames: Tensor) -> Tensor:
+        """(T, H, W, 3) uint8 frames at `indices` -> (T, 3, S, S) uint8."""
+        ...
+
+
+def finished(view: DrawnView, frames: Tensor, modality: int) -> Tensor:
+    """(T, H, W, 3) uint8 frames at a view's indices -> (3, T, S, S) uint8; modality 0 is RGB, 1 is flow."""
+    return augment.to_view(view.look.apply(view.crop(frames), modality))
 
 
 class ViewMaker(Protocol):
@@ -101,20 +109,13 @@ class TrainView:
     blur_sigma: float | None = None
     flip: bool = False
 
-    def apply(self, frames: Tensor, modality: int) -> Tensor:
-        planes = self._cropped(augment.to_planes(frames))
-        if self.jitter is not None:
-            planes = augment.jitter(planes, self.jitter)
-        if self.grey_channels is not None:
-            length = len(self.indices)
-            planes = augment.grey(planes, self.grey_channels[modality * length : (modality + 1) * length])
-        if self.blur_sigma is not None:
-            planes = augment.blur(planes, self.blur_sigma)
-        if self.flip:
-            planes = augment.flip(planes)
-        return augment.to_view(planes)
+    @property
+    def look(self) -> Look:
+        greys = None if self.grey_channels is None else tuple(self.grey_channels.tolist())
+        return Look(jitter=self.jitter, grey_channels=greys, blur_sigma=self.blur_sigma, flip=self.flip)
 
-    def _cropped(self, planes: Tensor) -> Tensor:
+    def crop(self, frames: Tensor) -> Tensor:
+        planes = augment.to_planes(frames)
         height, width = planes.shape[-2:]
         boxes = (draw.box(height, width) for draw in self.crops)
         box = next((box for box in boxes if box is not None), None)
@@ -192,23 +193,26 @@ class SquareView:
     """A view for testing: a square, resized. Narrow videos are enlarged rather than padded with black."""
 
     indices: Indices
-    crop: int  # side of the square; 0: the short side
+    square: int  # side of the crop; 0: the short side
     side: int
     jitter: JitterDraw | None
     place: int | None = None  # of the squares at the start, the middle and the end of the longer side; None: the centre
 
-    def apply(self, frames: Tensor, modality: int) -> Tensor:
+    @property
+    def look(self) -> Look:
+        return Look(jitter=self.jitter)
+
+    def crop(self, frames: Tensor) -> Tensor:
         planes = augment.to_planes(frames)
         short = min(planes.shape[-2:])
-        if short < self.crop:
-            planes = augment.resize_short_side(planes, self.crop)
+        if short < self.square:
+            planes = augment.resize_short_side(planes, self.square)
         if self.place is None:
-            planes = augment.centre_crop(planes, self.crop or short)
+            planes = augment.centre_crop(planes, self.square or short)
         else:
             height, width = planes.shape[-2:]
-            planes = augment.crop(planes, three_crops(height, width, self.crop or short)[self.place])
-        planes = augment.resize(planes, self.side, self.side)
-        return augment.to_view(planes if self.jitter is None else augment.jitter(planes, self.jitter))
+            planes = augment.crop(planes, three_crops(height, width, self.square or short)[self.place])
+        return augment.resize(planes, self.side, self.side)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from vssl.data.augment import JitterDraw
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
 from vssl.data.crops import CropDraw
 from vssl.data.samplers import Dense, VideoClips
-from vssl.data.views import ClassifyView, TestView, TwoView, draw_crop, draw_decisions, draw_jitter
+from vssl.data.views import ClassifyView, TestView, TwoView, draw_crop, draw_decisions, draw_jitter, finished
 from vssl.randomness import stream
 
 
@@ -143,9 +143,9 @@ def test_a_crop_that_does_not_fit_squeezes_the_frame_or_takes_its_centre() -> No
     assert too_tall.box(24, 40) is None
     view = TwoView(TwoViewAugmentConfig(), 16).draw(lambda purpose: stream(0, purpose), dense(2, 2, 1))[0]
     kwargs = {"indices": view.indices, "side": 16, "crops": (too_tall,)}
-    whole = type(view)(**kwargs, squeeze=True).apply(frames, 0)
+    whole = finished(type(view)(**kwargs, squeeze=True), frames, 0)
     assert torch.equal(whole, augment.to_view(augment.resize(augment.to_planes(frames), 16, 16)))
-    centre = type(view)(**kwargs, squeeze=False).apply(frames, 0)
+    centre = finished(type(view)(**kwargs, squeeze=False), frames, 0)
     assert centre.shape == (3, 2, 16, 16)
     assert not torch.equal(centre, whole)
 
@@ -155,7 +155,7 @@ def test_all_frames_of_a_clip_are_treated_alike() -> None:
     config = TwoViewAugmentConfig(grey_probability=0.0, two_clip_probability=0.0, jitter_probability=1.0)
     for i in range(20):
         for view in TwoView(config, 24).draw(lambda purpose, i=i: stream(i, purpose), dense(20, 8, 1)):
-            applied = view.apply(still, 0)
+            applied = finished(view, still, 0)
             assert torch.equal(applied, applied[:, :1].expand_as(applied))
 
 
@@ -166,9 +166,9 @@ def test_point_11_rgb_and_flow_share_crop_flip_and_jitter() -> None:
     differs = 0
     for i in range(20):
         for view in TwoView(shared, 24).draw(lambda purpose, i=i: stream(i, purpose), dense(20, 8, 1)):
-            assert torch.equal(view.apply(frames, 0), view.apply(frames, 1))
+            assert torch.equal(finished(view, frames, 0), finished(view, frames, 1))
         for view in TwoView(greyed, 24).draw(lambda purpose, i=i: stream(i, purpose), dense(20, 8, 1)):
-            differs += not torch.equal(view.apply(frames, 0), view.apply(frames, 1))  # grey is drawn per frame
+            differs += not torch.equal(finished(view, frames, 0), finished(view, frames, 1))  # grey is drawn per frame
     assert differs > 30
 
 
@@ -246,7 +246,7 @@ def test_classifier_view_takes_one_clip() -> None:
     maker = ClassifyView(ClassifyAugmentConfig(resize_crop=32), 16)
     frames = torch.randint(0, 256, (8, 40, 56, 3), dtype=torch.uint8)
     (view,) = maker.draw(lambda purpose: stream(3, purpose), dense(30, 8, 2))
-    assert view.apply(frames, 0).shape == (3, 8, 16, 16)
+    assert finished(view, frames, 0).shape == (3, 8, 16, 16)
     assert np.diff(view.indices).tolist() == [2] * 7
 
 
@@ -255,7 +255,7 @@ def test_test_views_are_plain_whatever_the_frame(height: int, width: int, crop: 
     frames = torch.full((8, height, width, 3), 200, dtype=torch.uint8)
     views = TestView(TestViewConfig(centre_crop=crop), 16).draw(lambda purpose: stream(0, purpose), dense(30, 8, 1))
     assert len(views) == 8  # starts 0, 3, .. 21
-    assert (views[0].apply(frames, 0) == 200).all()  # no black border
+    assert (finished(views[0], frames, 0) == 200).all()  # no black border
 
 
 def test_test_views_jitter_only_for_compatibility() -> None:

@@ -115,6 +115,24 @@ def test_processes_and_restarts_change_nothing(prepared_source: Artifact, motion
     assert torch.equal(torch.get_rng_state(), before)  # the global generator is nobody's here
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_colours_of_a_whole_batch_are_those_of_its_clips(
+    prepared_source: Artifact, motion: Artifact, workers: int
+) -> None:
+    strong = TwoViewAugmentConfig(two_clip_probability=1.0, strong_probability=0.7, grey_probability=0.5)
+    dataset = clips_of(prepared_source, motion=motion, view=TwoView(strong, 16))
+    batches = [
+        list(TrainLoader(dataset, 4, seed=0, workers=workers, looks_on_device=on_device).batches(1))
+        for on_device in (False, True)
+    ]
+    for here, there in zip(*batches, strict=True):
+        assert here["video_ids"] == there["video_ids"]
+        for name in ("rgb", "flow"):
+            difference = (here["streams"][name] - there["streams"][name]).abs() * 255 * 0.225  # levels
+            assert difference.max() < 4
+            assert (difference > 0.5).double().mean() < 0.01
+
+
 def test_threads_change_nothing(prepared_source: Artifact) -> None:
     strong = TwoViewAugmentConfig(two_clip_probability=1.0, strong_probability=1.0, jitter_probability=1.0)
     dataset = clips_of(prepared_source, view=TwoView(strong, 64), crop_size=64)

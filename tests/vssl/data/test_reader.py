@@ -35,11 +35,11 @@ def reader() -> Iterator[Reader]:
 def test_a_loader_process_that_dies_is_named_with_what_it_read(reader: Reader, epoch: int, said: str) -> None:
     before = signal.getsignal(signal.SIGCHLD)
     results = reader.read([[(epoch, first), (epoch, first + 1)] for first in range(0, 12, 2)])
-    assert [next(results), next(results)] == [[0, 1], [2, 3]]
+    assert next(results) == [0, 1]
     # Between two results nothing may interrupt what the training process does: it could be saving.
     assert signal.getsignal(signal.SIGCHLD) == before
     with pytest.raises(StageError, match=f"loader process 0 .*{said}"):
-        next(results)
+        list(results)
     reader.close()
     assert list(reader.read([[(0, 5)], [(0, 6)]])) == [[5], [6]]  # new processes go on
 

@@ -12,7 +12,7 @@ from vssl.data.augment_config import TestViewConfig
 from vssl.data.dataset_config import ClipsConfig
 from vssl.data.samplers import VideoClips, build_sampler
 from vssl.data.sampling_config import DenseConfig, LinspaceConfig, SamplingConfig, SegmentsConfig, TimedConfig
-from vssl.data.views import TestView
+from vssl.data.views import TestView, finished
 from vssl.randomness import stream
 
 RULES: dict[str, SamplingConfig] = {
@@ -84,7 +84,7 @@ def test_thirty_views_are_ten_clips_in_three_crops(height: int, width: int) -> N
         assert np.array_equal(view.indices, other.indices)
         begin = (0, (long - short) // 2, long - short)[number // 10]
         square = frames[:, begin : begin + short] if height > width else frames[:, :, begin : begin + short]
-        assert torch.equal(view.apply(frames, 0), square.permute(3, 0, 1, 2))
+        assert torch.equal(finished(view, frames, 0), square.permute(3, 0, 1, 2))
 
 
 def test_rules_are_chosen_by_name_and_stay_out_of_old_identities() -> None:
