@@ -21,6 +21,13 @@ class RuntimeConfig(CoresConfig):
     amp: Literal["off", "bf16", "fp16"] = knob("off", doc="autocast precision of the networks; losses stay in float32")
     deterministic: bool = knob(True, doc="bit-equal resume (on a GPU, all but 3D max pooling); slower there")
     device: Literal["auto", "cpu", "cuda"] = knob("auto", doc="auto: cuda where there is one", semantic=False)
+    looks_on: Literal["workers", "device"] = knob(
+        "workers",
+        doc="where colours, blur and flips of training views are computed: as each video is read, or a batch at once "
+        "on the device; some values differ by a level of 255",
+        since="0.2",
+        neutral="workers",
+    )
     prefetch: int = knob(2, doc="batches prepared ahead by each loader process", semantic=False, at_least=1)
     save_every_min: float = knob(10.0, doc="minutes between checkpoints", semantic=False, above=0)
     save_every_steps: int = knob(0, doc="steps between checkpoints; 0: by time alone", semantic=False, at_least=0)
