@@ -2,8 +2,8 @@
 
 Every name that a process makes below $LAGGY_ROOT is noted, with its node and the time. For $LAGGY_S seconds, other
 nodes do not see it: looking it up finds nothing, listings leave it out, and so with all that lies below it. As on a
-network file system, making a name that is taken fails nevertheless, a name that was replaced has its new content, and
-who has made or replaced a name sees it. A process's node is SLURMD_NODENAME, or `login`.
+network file system, a name that was replaced has its new content, and who has made or replaced a name sees it, as does
+who has tried to make it and was told that it is there. A process's node is SLURMD_NODENAME, or `login`.
 
 Only what Python does is seen; what shells and Slurm's daemons write is visible at once.
 """
@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _ROOT = os.path.abspath(os.environ.get("LAGGY_ROOT", "/nowhere"))  # noqa: PTH100  (pathlib is what is changed here)
@@ -82,6 +83,19 @@ def _refuse(path: Any) -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
+@contextmanager
+def _making(path: Any, whole: str) -> Iterator[None]:
+    """Around a call that makes a name, in a folder that must be in sight."""
+    _refuse(os.path.dirname(os.fsdecode(path)) or ".")  # noqa: PTH120
+    was_there = _exists(whole)
+    try:
+        yield
+    except FileExistsError:
+        _made(whole, was_there)
+        raise
+    _made(whole, was_there)
+
+
 def _looking(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def late(path: Any, *rest: Any, **options: Any) -> Any:
@@ -99,10 +113,8 @@ def _opening(path: Any, flags: int, mode: int = 0o777, **options: Any) -> int:
     if not flags & os.O_CREAT:
         _refuse(path)
         return _open(path, flags, mode, **options)
-    was_there = _exists(whole)
-    number = _open(path, flags, mode, **options)
-    _made(whole, was_there)
-    return number
+    with _making(path, whole):
+        return _open(path, flags, mode, **options)
 
 
 def _opened(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
@@ -112,10 +124,8 @@ def _opened(file: Any, mode: str = "r", *rest: Any, **options: Any) -> Any:
     if not set("wax") & set(mode):
         _refuse(file)
         return _builtin_open(file, mode, *rest, **options)
-    was_there = _exists(whole)
-    stream = _builtin_open(file, mode, *rest, **options)
-    _made(whole, was_there)
-    return stream
+    with _making(file, whole):
+        return _builtin_open(file, mode, *rest, **options)
 
 
 def _naming(function: Callable[..., Any], target: int) -> Callable[..., Any]:
@@ -123,14 +133,13 @@ def _naming(function: Callable[..., Any], target: int) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def late(*arguments: Any, **options: Any) -> Any:
-        whole = _below(arguments[target]) if len(arguments) > target else ""
-        was_there = bool(whole) and _exists(whole)
         if target and function is not _symlink:
             _refuse(arguments[0])
-        answer = function(*arguments, **options)
-        if whole:
-            _made(whole, was_there)
-        return answer
+        whole = _below(arguments[target])
+        if not whole:
+            return function(*arguments, **options)
+        with _making(arguments[target], whole):
+            return function(*arguments, **options)
 
     return late
 
