@@ -223,9 +223,12 @@ def _table_of(path: Path, container: Any, stream: Any) -> FrameTable:
 
 
 def _indexed(container: Any, stream: Any) -> FrameTable | None:
-    """What an MP4's header says, which is read in any case; other formats have less in theirs."""
+    """What the header of an MP4 or AVI says, which is read in any case; other formats have less in theirs."""
     entries = getattr(stream, "index_entries", ())  # of later versions of av
-    complete = "mp4" in container.format.name and stream.start_time is not None and 0 < stream.frames == len(entries)
+    format_name = container.format.name
+    # An AVI with B-frames does not say when its first frame is shown.
+    speaks = "mp4" in format_name or (format_name == "avi" and not stream.codec_context.has_b_frames)
+    complete = speaks and stream.start_time is not None and 0 < stream.frames == len(entries)
     return table_of_index(entries, stream.start_time) if complete else None
 
 

@@ -24,6 +24,7 @@ class IndexEntry(Protocol):
     """What a file's own index says of a piece of encoded video."""
 
     timestamp: int
+    size: int
     is_discard: bool
     is_keyframe: bool
 
@@ -116,7 +117,9 @@ def table_of_index(entries: Sequence[IndexEntry], first: int) -> FrameTable | No
     """
     decoded = np.array([entry.timestamp for entry in entries], dtype=np.int64)
     steps = np.diff(decoded)
-    if len(decoded) < 2 or steps[0] <= 0 or (steps != steps[0]).any() or any(entry.is_discard for entry in entries):
+    if len(decoded) < 2 or steps[0] <= 0 or (steps != steps[0]).any():
+        return None
+    if any(entry.is_discard or entry.size == 0 for entry in entries):  # not shown, or the frame before it once more
         return None
     keys = np.array([number for number, entry in enumerate(entries) if entry.is_keyframe], dtype=np.int64)
     return FrameTable(

@@ -24,7 +24,7 @@ def test_averages_of_views_equal_the_originals() -> None:
     numbers = golden_tensors("views", "sts")
     views = int(numbers["avg_num_segs"])
     for by, name in (("probabilities", "avg_prob"), ("logits", "avg_score")):
-        found = average_views(numbers["avg_scores"].double(), views, by)  # type: ignore[arg-type]
+        found = average_views(numbers["avg_scores"].double(), views, by)
         assert (found - numbers[name]).abs().max() < 1e-6
     numbers = golden_tensors("16_views", "vtransformer")
     views = len(numbers["logits"]) // len(numbers["logits_avg"])
