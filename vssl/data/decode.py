@@ -248,15 +248,18 @@ def _read_seeking(path: Path, wanted: Sequence[int], convert: _Converter) -> dic
 
 
 def _packets_from(container: Any, stream: Any, table: FrameTable, index: int) -> Iterator[Any]:
-    """Packets from a key frame on that is shown no later than this frame."""
+    """Packets from a key frame on that is shown no later than this frame; none where no seek finds one."""
     for stamp in table.seeks(index):
-        container.seek(stamp, stream=stream, backward=True)
+        try:
+            container.seek(stamp, stream=stream, backward=True)
+        except av.FFmpegError:  # refused, as by some damaged files: they can still be decoded from the start
+            continue
         packets = container.demux(stream)
-        first = next(packets)
-        lands = table.index(first.pts)
-        if stamp == table.begin or (lands is not None and lands <= index):
+        first = next(packets, None)
+        lands = None if first is None else table.index(first.pts)
+        if first is not None and (stamp == table.begin or (lands is not None and lands <= index)):
             return chain([first], packets)
-    raise AssertionError("the last seek is always taken")
+    return iter(())
 
 
 def _decoded(packets: Iterable[Any], context: Any, stamps: set[int]) -> Iterator[av.VideoFrame]:

@@ -3,6 +3,7 @@
 import random
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -246,6 +247,22 @@ def test_frames_that_a_seek_does_not_bring_are_read_from_the_start(
         return (frame for number, frame in enumerate(decoded(*of)) if number % 2)
 
     monkeypatch.setattr(decode, "_decoded", forgetful)
+    assert np.array_equal(read_frames(path, range(20, 40), seekable=True), whole[20:40])
+
+
+def test_a_file_that_refuses_to_seek_is_read_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path, moving_frames(60, 48, 64), codec="libx264", fps=25, options={"g": "12", "bf": "2"})
+    whole = full_decode(path)
+    packets_from = decode._packets_from
+
+    def refusing(container: object, *of: object) -> object:
+        def seek(*_: object, **__: object) -> None:
+            raise av.error.PermissionError(1, "Operation not permitted")  # what FFmpeg says
+
+        return packets_from(SimpleNamespace(seek=seek), *of)
+
+    monkeypatch.setattr(decode, "_packets_from", refusing)
     assert np.array_equal(read_frames(path, range(20, 40), seekable=True), whole[20:40])
 
 
