@@ -11,7 +11,8 @@ from tests.tiny_source import make_source
 from vssl.artifacts import Artifact, Inputs, StageFolder, canonical_json, digest, sha256_text
 from vssl.config import build
 from vssl.run import Run, read_journal
-from vssl.stages import linear, pretrain
+from vssl.stages import finetune, linear, pretrain
+from vssl.stages.finetune_config import FinetuneConfig
 from vssl.stages.linear_config import LinearConfig
 from vssl.stages.pretrain_config import PretrainConfig
 
@@ -66,13 +67,24 @@ def probing(*, batch: int = 2) -> LinearConfig:
     )  # fmt: skip
 
 
+def finetuning(*, batch: int = 2, **changes: Any) -> FinetuneConfig:
+    return build(
+        FinetuneConfig,
+        {
+            "epochs": 2, "global_batch_size": batch, "backbone": BACKBONE, "data": clips("rgb"), "dropout": 0.5,
+            "bn_group_size": 2, "augment": {"resize_crop": 18}, "test_view": {"centre_crop": 12},
+            "schedule": {"name": "milestones", "milestones": [1]}, "optim": {"base_lr": 0.01}, "runtime": runtime(),
+        } | changes,
+    )  # fmt: skip
+
+
 def weights_of(root: Path, stage: Stage) -> tuple[Artifact, ...]:
     path = root / stage.name / "artifacts" / "weights"
     return (Artifact(type="weights", path=path, digest=digest(path)[0], origin=stage.name),)
 
 
 def make_stages(root: Path) -> dict[str, Stage]:
-    """ViCC single-stream, cross-stream and linear; the single-stream parents of the latter two have run in `root`."""
+    """ViCC single- and cross-stream, linear, finetune; the single-stream parents of them all have run in `root`."""
     dataset, motion = make_source(root, train=6, test=2)
     inputs: dict[str, tuple[Artifact, ...]] = {"dataset": (dataset,), "motion": (motion,)}
     single = Stage(pretrain.run, pretraining("rgb"), inputs, "pretrain-rgb")
@@ -84,6 +96,7 @@ def make_stages(root: Path) -> dict[str, Stage]:
         "single": single,
         "cross": Stage(pretrain.run, pretraining("both", "rgb"), inputs | both, "pretrain-cross"),
         "linear": Stage(linear.run, probing(), inputs | {"weights": both["main"]}, "linear-rgb"),
+        "finetune": Stage(finetune.run, finetuning(), inputs | {"weights": both["main"]}, "finetune-rgb"),
     }
 
 

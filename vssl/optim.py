@@ -22,7 +22,7 @@ class LARC(torch.optim.SGD):
 
     def __init__(
         self,
-        params: Iterable[nn.Parameter],
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         *,
         lr: float,
         momentum: float,
@@ -52,13 +52,28 @@ class LARC(torch.optim.SGD):
         return torch.where(both, (gradient + decay * parameter) * rate, gradient)
 
 
-def build_optimizer(config: SGDConfig, params: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """An optimiser over the parameters that can be trained; its learning rate is set anew before each step."""
+def build_optimizer(
+    config: SGDConfig, params: Iterable[nn.Parameter], *, slow: Iterable[nn.Parameter] = (), slow_by: float = 1.0
+) -> torch.optim.Optimizer:
+    """An optimiser over the parameters that can be trained; its learning rate is set anew before each step.
+
+    Args:
+        config: which one.
+        params: what is trained.
+        slow: those of them whose learning rate is divided by `slow_by`.
+        slow_by: more than 1 is slower.
+    """
     trainable = [parameter for parameter in params if parameter.requires_grad]
+    names = {id(parameter) for parameter in slow}
+    parts = ([p for p in trainable if id(p) not in names], [p for p in trainable if id(p) in names])
+    if not parts[1]:
+        groups: list[dict[str, Any]] = [{"params": trainable}]
+    else:
+        groups = [{"params": part, "lr_scale": 1 / by} for part, by in zip(parts, (1.0, slow_by))]
     if config.larc is None:
-        return torch.optim.SGD(trainable, lr=config.base_lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.SGD(groups, lr=config.base_lr, momentum=config.momentum, weight_decay=config.weight_decay)
     return LARC(
-        trainable,
+        groups,
         lr=config.base_lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
@@ -68,9 +83,9 @@ def build_optimizer(config: SGDConfig, params: Iterable[nn.Parameter]) -> torch.
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every parameter group this learning rate."""
+    """Give every parameter group this learning rate, times the group's own factor if it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("lr_scale", 1.0)
 
 
 def learning_rate(

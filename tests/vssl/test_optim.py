@@ -102,6 +102,17 @@ def test_point_02_schedule_golden_milestones() -> None:
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 
+def test_point_14_the_backbone_learns_at_a_share_of_the_rate() -> None:
+    """As the evaluation schedule of the golden file: 0.01 for the backbone where the head has 0.1."""
+    backbone, head = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    both = [*backbone.parameters(), *head.parameters()]
+    for larc in (None, LARCConfig()):
+        optimizer = build_optimizer(SGDConfig(larc=larc), both, slow=backbone.parameters(), slow_by=10)
+        set_learning_rate(optimizer, 0.1)
+        rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        assert [rates[id(p)] for p in both] == pytest.approx([0.01, 0.01, 0.1, 0.1])
+
+
 def test_cosine_starts_at_base_passes_the_middle_and_nears_final() -> None:
     def rate(step: int) -> float:
         return learning_rate(CosineConfig(final_lr=0.2), 1.0, step=step, epochs=10, steps_per_epoch=10)

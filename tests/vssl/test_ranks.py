@@ -15,14 +15,17 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from tests.tiny_stages import Stage, final_state, history, make_stages, pretraining, probing
+from tests.tiny_stages import Stage, final_state, finetuning, history, make_stages, pretraining, probing
 from vssl import distributed, rendezvous
 from vssl.artifacts import read_json, write_json
 from vssl.config import ConfigError
 from vssl.methods import vicc
 from vssl.rendezvous import Place, place_from_environment
 from vssl.run import LostRankError, StageError, Stopped
-from vssl.stages import linear, pretrain
+from vssl.stages import finetune, linear, pretrain
+from vssl.stages.finetune_config import FinetuneConfig
+from vssl.stages.linear_config import LinearConfig
+from vssl.stages.pretrain_config import PretrainConfig
 
 STOP_AFTER, EPOCHS = 2, 4  # steps; an epoch of these stages has one
 
@@ -37,11 +40,14 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
         "shuffle": pretraining("rgb", batch=4),
         "cross": pretraining("both", "rgb", batch=4),
         "linear": probing(batch=4),
+        "finetune": finetuning(batch=4, compat_batch_flip=True),
+        "finetune-sync": finetuning(batch=4, bn="sync", bn_group_size=None, backbone_lr_ratio=10),
     }
     inputs = {kind: made[kind if kind in made else "single"].inputs for kind in configs}
-    functions = {kind: linear.run if kind == "linear" else pretrain.run for kind in configs}
+    inputs["finetune-sync"] = made["finetune"].inputs
+    runs = {LinearConfig: linear.run, FinetuneConfig: finetune.run, PretrainConfig: pretrain.run}
     return {
-        kind: Stage(functions[kind], replace(config, epochs=EPOCHS), inputs[kind], f"stage-{kind}")
+        kind: Stage(runs[type(config)], replace(config, epochs=EPOCHS), inputs[kind], f"stage-{kind}")
         for kind, config in configs.items()
     }
 
@@ -80,13 +86,13 @@ def assert_close(found: Path, expected: Path) -> None:
     torch.testing.assert_close(final_state(found), final_state(expected), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "linear"])
+@pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "linear", "finetune", "finetune-sync"])
 def test_two_ranks_equal_one(kind, stages, on_two_ranks, tmp_path):
     stages[kind].execute(tmp_path)
     assert_close(on_two_ranks / "whole" / stages[kind].name, tmp_path / stages[kind].name)
 
 
-@pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "linear"])
+@pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "linear", "finetune", "finetune-sync"])
 def test_a_stop_that_one_rank_sees_is_agreed_and_resumed_on_one_rank(kind, stages, on_two_ranks, tmp_path):
     stage, stopped = stages[kind], on_two_ranks / "stopped"
     assert len(history(stopped / stage.name)) == STOP_AFTER

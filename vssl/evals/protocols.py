@@ -1,4 +1,4 @@
-"""Nearest-neighbour retrieval and late fusion of two streams.
+"""Nearest-neighbour retrieval, tests in several crops, and late fusion of two streams.
 
 Sources: ViCC (Toering et al., WACV 2022), section 4.3, with the evaluation code that it took from CoCLR (Han et al.,
 NeurIPS 2020): each set is centred by its own mean, and two streams are joined by video name.
@@ -18,7 +18,7 @@ class Described:
 
     names: list[str]  # video ids, unique
     labels: Tensor  # (N,) int64
-    vectors: Tensor  # (N, D) float32
+    vectors: Tensor  # (N, D) float32; (N, crops, D) before crops are averaged
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.labels) == len(self.vectors):
@@ -46,6 +46,20 @@ def cosine_similarity(queries: Tensor, gallery: Tensor) -> Tensor:
     return centred(queries) @ centred(gallery).T
 
 
+def crop_protocols(per_crop: Tensor) -> dict[str, Tensor]:
+    """Class probabilities of the centre alone, of five crops and of ten, as far as there are so many.
+
+    Args:
+        per_crop: (N, 1 or 5 or 10, K): centre, four corners, and the same of the mirrored frame; each the mean of the
+            softmax over a video's windows.
+
+    Returns:
+        `centre`, `five`, `ten`: (N, K), the mean over the crops.
+    """
+    counts = {"centre": 1, "five": 5, "ten": 10}
+    return {name: per_crop[:, :count].mean(dim=1) for name, count in counts.items() if count <= per_crop.shape[1]}
+
+
 def join(first: Described, second: Described) -> tuple[Described, Described]:
     """Both restricted to the videos they share, in the order of the first.
 
@@ -67,7 +81,7 @@ def join(first: Described, second: Described) -> tuple[Described, Described]:
 
 def fused_similarity(
     queries: tuple[Described, Described], gallery: tuple[Described, Described]
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Described, Described]:
     """Sum of the two streams' similarities over the videos that both have; the means are taken after the join.
 
     Args:
@@ -75,15 +89,15 @@ def fused_similarity(
         gallery: the two streams' galleries.
 
     Returns:
-        (Q, G) similarity, (Q,) query labels, (G,) gallery labels, in the first stream's order.
+        (Q, G) similarity, and the first stream's queries and gallery that it belongs to.
     """
     (query_1, query_2), (gallery_1, gallery_2) = join(*queries), join(*gallery)
     similarity = cosine_similarity(query_1.vectors, gallery_1.vectors)
     similarity = similarity + cosine_similarity(query_2.vectors, gallery_2.vectors)
-    return similarity, query_1.labels, gallery_1.labels
+    return similarity, query_1, gallery_1
 
 
-def fused_probabilities(first: Described, second: Described) -> tuple[Tensor, Tensor]:
-    """Mean of two streams' class probabilities, and the labels, over the videos that both have."""
+def fused_probabilities(first: Described, second: Described) -> Described:
+    """Mean of two streams' class probabilities over the videos that both have, in the first stream's order."""
     left, right = join(first, second)
-    return (left.vectors + right.vectors) / 2, left.labels
+    return Described(names=left.names, labels=left.labels, vectors=(left.vectors + right.vectors) / 2)

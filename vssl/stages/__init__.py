@@ -107,11 +107,25 @@ STAGES: dict[str, StageKind] = {
         makes={"predictions": "predictions", "weights": "weights", "metrics": "metrics", "plots": "plots"},
         main="predictions",
     ),
+    "finetune": StageKind(
+        entry="vssl.stages.finetune:run",
+        config="vssl.stages.finetune_config:FinetuneConfig",
+        roles={"dataset": _DATASET, "motion": _MOTION, "weights": _WEIGHTS},
+        makes={"predictions": "predictions", "weights": "weights", "metrics": "metrics", "plots": "plots"},
+        main="predictions",
+    ),
+    "multiview": StageKind(
+        entry="vssl.stages.multiview:run",
+        config="vssl.stages.multiview_config:MultiviewConfig",
+        roles={"dataset": _DATASET, "motion": _MOTION, "weights": Role(types=("weights",))},
+        makes={"predictions": "predictions", "metrics": "metrics", "plots": "plots"},
+        main="predictions",
+    ),
     "fusion": StageKind(
         entry="vssl.stages.fusion:run",
         config="vssl.stages.fusion_config:FusionConfig",
         roles={"rgb": Role(types=("features", "predictions")), "flow": Role(types=("features", "predictions"))},
-        makes={"metrics": "metrics"},
+        makes={"metrics": "metrics", "predictions": "predictions"},
         main="metrics",
     ),
     "summary": StageKind(

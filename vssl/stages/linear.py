@@ -1,8 +1,6 @@
 """Linear probe: a linear classifier is trained on a frozen backbone and tested on all windows of each test video."""
 
-import math
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -13,22 +11,19 @@ from vssl.artifacts import Inputs
 from vssl.backbones.build import Backbone
 from vssl.checkpoint import identity
 from vssl.data.clips import ClipDataset
-from vssl.data.views import ClassifyView, TestView
+from vssl.data.views import ClassifyView
 from vssl.device import prepared
 from vssl.distributed import all_gather_cat, is_main, rank
-from vssl.evals.metrics import chance_top1, top_k
 from vssl.loop import replaced_over_ranks, train
 from vssl.methods import Position
 from vssl.nn.heads import linear_probe_head
 from vssl.optim import build_optimizer, learning_rate
-from vssl.plots import confusion, loss_curve
 from vssl.randomness import seeded
 from vssl.run import Run
+from vssl.stages.classification import plot_training, predict, scored
 from vssl.stages.linear_config import LinearConfig
-from vssl.stages.per_video import describe
-from vssl.stages.report import plot, training_figures, write_metrics
+from vssl.stages.report import training_figures, write_metrics
 from vssl.stages.sources import clips, frozen_backbone, header, train_loader
-from vssl.stages.tables import write_table
 from vssl.weights import save_weights
 
 
@@ -83,7 +78,7 @@ class LinearProbe(nn.Module):
 def run(config: LinearConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     """Train the head, then test it: softmax per window, averaged over all windows of a video.
 
-    Makes `predictions` (a table with the probabilities), `weights` (backbone and head), `plots`.
+    Makes `predictions` (tables and JSON with the probabilities), `weights` (backbone and head), `plots`.
 
     Returns:
         `top1`, `top5`, `chance_top1`, `train_loss_first`, `train_loss_last`, `train_accuracy_last`, and the videos
@@ -97,34 +92,18 @@ def run(config: LinearConfig, inputs: Inputs, run: Run) -> dict[str, float]:
             probe = LinearProbe(backbone, len(dataset.classes)).to(device)
         figures = _train(config, probe, dataset, inputs, run, device)
 
-        test_view = TestView(config.test_view, config.data.crop_size)
-        test = clips(config.data, config.data.test_split, inputs, seed=config.seed, view=test_view)
         probe.eval()
 
-        def per_window(windows: Tensor) -> Tensor:
-            return probe.classify(probe.pooled(windows)).softmax(dim=1)  # (n, classes)
+        def classify(windows: Tensor) -> Tensor:
+            return probe.classify(probe.pooled(windows))  # (n, classes)
 
-        predictions = describe(
-            test, per_window, run, runtime=config.runtime, batch_size=config.global_batch_size, device=device
-        )
+        predictions = predict(config, inputs, run, classify, batch_size=config.global_batch_size, device=device)
+    metrics = scored(run, predictions) | figures
     if is_main():
-        write_table(run, "predictions", "predictions", predictions, vectors="probabilities")
-        trained_on = config.data.modality
-        about = header("linear", run, backbone=config.backbone, modality=trained_on, classes=list(dataset.classes))
+        trained_on, classes = config.data.modality, list(dataset.classes)
+        about = header("linear", run, backbone=config.backbone, modality=trained_on, classes=classes)
         save_weights(run, "weights", about, probe.weights())
-        plot(run, "loss.png", partial(loss_curve, chance=math.log(len(dataset.classes))))
-        most_likely = predictions.vectors.argmax(dim=1).tolist()
-        plot(
-            run,
-            "confusion.png",
-            lambda _, path: confusion(predictions.labels.tolist(), most_likely, dataset.classes, path),
-        )
-    metrics = {
-        "top1": top_k(predictions.vectors, predictions.labels, 1),
-        "top5": top_k(predictions.vectors, predictions.labels, 5),
-        "chance_top1": chance_top1(predictions.labels),
-        "test_videos": float(len(predictions.names)),
-    } | figures
+        plot_training(run, predictions, classes)
     write_metrics(run, metrics)
     return metrics
 

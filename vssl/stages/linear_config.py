@@ -7,6 +7,7 @@ from vssl.config import knob, nested
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig
 from vssl.data.dataset_config import EvaluationClipsConfig
 from vssl.optim_config import CosineConfig, MilestonesConfig, SGDConfig
+from vssl.stages.crops_config import TestCrops, refuse_crops_of_crops
 from vssl.stages.runtime_config import RuntimeConfig
 
 
@@ -21,6 +22,9 @@ class LinearConfig:
     data: EvaluationClipsConfig = knob(doc="videos and clips")
     augment: ClassifyAugmentConfig = nested(ClassifyAugmentConfig, doc="training views")
     test_view: TestViewConfig = nested(TestViewConfig, doc="test views")
+    test_crops: TestCrops = knob(
+        "centre", doc="centre; five: with the corners; ten: and all of it mirrored", since="0.2", neutral="centre"
+    )
     optim: SGDConfig = nested(SGDConfig, doc="optimiser of the head")
     schedule: CosineConfig | MilestonesConfig = nested(MilestonesConfig, doc="learning rate over training")
     runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading, checkpoints")
@@ -30,6 +34,7 @@ class LinearConfig:
             raise ValueError(
                 "data.modality is both, and a linear probe reads one stream; accepted: rgb, flow (fusion joins the two)"
             )
+        refuse_crops_of_crops(self.test_crops, self.test_view)
 
     def reads(self) -> frozenset[str]:
         return frozenset({"dataset", "weights"} | ({"motion"} if self.data.modality == "flow" else set()))

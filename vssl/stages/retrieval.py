@@ -14,13 +14,13 @@ from vssl.stages.per_video import describe
 from vssl.stages.report import write_metrics
 from vssl.stages.retrieval_config import RetrievalConfig
 from vssl.stages.sources import clips, frozen_backbone
-from vssl.stages.tables import write_table
+from vssl.stages.tables import write_neighbours, write_table
 
 
 def run(config: RetrievalConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     """Recall of the frozen backbone's pooled features, unit vectors per window, averaged over a video's windows.
 
-    Makes `features`: tables `gallery` and `query` of the averages, not yet centred.
+    Makes `features`: tables `gallery` and `query` of the averages, not yet centred, and `neighbours` of each query.
 
     Returns:
         `recall_at_<k>`, `chance_recall_at_1`, `gallery_videos`, `query_videos`.
@@ -43,6 +43,8 @@ def run(config: RetrievalConfig, inputs: Inputs, run: Run) -> dict[str, float]:
                 write_table(run, "features", name, described[name], vectors="feature")
     gallery, query = described["gallery"], described["query"]
     similarity = cosine_similarity(query.vectors, gallery.vectors)
+    if is_main():
+        write_neighbours(run, "features", query, gallery, similarity)
     metrics = recall_at(similarity, query.labels, gallery.labels, config.ks)
     metrics["chance_recall_at_1"] = chance_recall_at_1(query.labels, gallery.labels)
     metrics |= {"gallery_videos": float(len(gallery.names)), "query_videos": float(len(query.names))}

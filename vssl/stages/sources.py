@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from vssl.artifacts import Artifact, Inputs, one
 from vssl.backbones.backbone_config import BackboneConfig
@@ -15,8 +16,10 @@ from vssl.data.loader import TrainLoader
 from vssl.data.views import ViewMaker
 from vssl.device import placed
 from vssl.distributed import is_main, rank, world_size
+from vssl.nn.batchnorm import NormLayer
 from vssl.randomness import seeded
 from vssl.run import Run, StageError
+from vssl.stages.finetune_config import FinetuneConfig
 from vssl.stages.linear_config import LinearConfig
 from vssl.stages.pretrain_config import PretrainConfig
 from vssl.stages.retrieval_config import RetrievalConfig
@@ -48,7 +51,9 @@ def stream_weights(artifact: Artifact, backbone: BackboneConfig, modality: str, 
     return weights
 
 
-def train_loader(config: PretrainConfig | LinearConfig, dataset: ClipDataset, device: torch.device) -> TrainLoader:
+def train_loader(
+    config: PretrainConfig | LinearConfig | FinetuneConfig, dataset: ClipDataset, device: torch.device
+) -> TrainLoader:
     """This rank's batches for training."""
     return TrainLoader(
         dataset,
@@ -59,19 +64,28 @@ def train_loader(config: PretrainConfig | LinearConfig, dataset: ClipDataset, de
         workers=config.runtime.workers,
         prefetch=config.runtime.prefetch,
         device=device,
+        looks_on_device=config.runtime.looks_on == "device",
     )
+
+
+def initial_backbone(
+    config: LinearConfig | RetrievalConfig | FinetuneConfig, inputs: Inputs, run: Run, norm_layer: NormLayer
+) -> Backbone:
+    """A backbone on the CPU: of the bound weights, or as it starts from the seed."""
+    with seeded(config.seed, "weights"):
+        backbone = build_backbone(config.backbone, norm_layer)
+    artifact = one(inputs, "weights")
+    if artifact is None:
+        run.say("no weights are bound: this is an untrained network")
+    else:
+        weights = stream_weights(artifact, config.backbone, config.data.modality, run)
+        fill(backbone, weights.part("backbone"), what=f"the weights of {artifact.origin}")
+    return backbone
 
 
 def frozen_backbone(config: LinearConfig | RetrievalConfig, inputs: Inputs, run: Run, device: torch.device) -> Backbone:
     """The backbone under evaluation, in eval mode and without gradients: of the bound weights, or untrained."""
-    with seeded(config.seed, "weights"):
-        backbone = build_backbone(config.backbone)
-    artifact = one(inputs, "weights")
-    if artifact is None:
-        run.say("no weights are bound: evaluating an untrained network")
-    else:
-        weights = stream_weights(artifact, config.backbone, config.data.modality, run)
-        fill(backbone, weights.part("backbone"), what=f"the weights of {artifact.origin}")
+    backbone = initial_backbone(config, inputs, run, nn.BatchNorm3d)
     return placed(backbone.requires_grad_(False).eval(), config.runtime, device)
 
 

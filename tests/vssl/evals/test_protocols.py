@@ -35,9 +35,9 @@ def test_point_13_fusion_joins_by_name_under_permuted_storage_order(extra):
     for split in ("test", "train"):
         plain = torch.arange(len(z[f"{split}_label"]))
         pairs[split] = (stream(split, "rgb", plain), stream(split, "flow", z[f"flow_{split}_order"], extra))
-    similarity, query_labels, gallery_labels = fused_similarity(pairs["test"], pairs["train"])
+    similarity, query, gallery = fused_similarity(pairs["test"], pairs["train"])
     torch.testing.assert_close(similarity, z["sim_two"], rtol=1e-4, atol=1e-5)
-    found = recall_at(similarity, query_labels, gallery_labels, z["ks"].tolist())
+    found = recall_at(similarity, query.labels, gallery.labels, z["ks"].tolist())
     assert list(found.values()) == pytest.approx(z["acc_two"].tolist(), abs=1e-6)
 
 
@@ -67,9 +67,9 @@ def test_fused_probabilities_are_the_mean_over_shared_videos():
         labels=torch.tensor([1, 1, 0]),
         vectors=torch.tensor([[0.0, 1.0], [0.2, 0.8], [0.6, 0.4]]),
     )
-    probabilities, labels = fused_probabilities(first, second)
-    torch.testing.assert_close(probabilities, torch.tensor([[0.7, 0.3], [0.3, 0.7]]))
-    assert labels.tolist() == [0, 1]
+    fused = fused_probabilities(first, second)
+    torch.testing.assert_close(fused.vectors, torch.tensor([[0.7, 0.3], [0.3, 0.7]]))
+    assert (fused.names, fused.labels.tolist()) == (["a", "b"], [0, 1])
 
 
 def test_windows_are_normalised_one_by_one_and_then_averaged_wherever_the_batches_end():

@@ -1,0 +1,223 @@
+"""Fine-tuning, tests in several crops, and the test of a classifier that another stage trained."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from tests.goldens import golden_tensors
+from tests.tiny_stages import BACKBONE, Stage, clips, finetuning, make_stages, runtime, weights_of
+from vssl.backbones.backbone_config import S3DConfig, TinyConfig
+from vssl.backbones.build import build_backbone
+from vssl.config import ConfigError, build
+from vssl.data.augment import centre_crop, crop, flip, resize, resize_short_side, to_planes, to_view
+from vssl.data.augment_config import TestViewConfig
+from vssl.data.samplers import Dense, VideoClips
+from vssl.data.views import finished
+from vssl.evals.metrics import top_k
+from vssl.evals.protocols import Described, crop_protocols, fused_probabilities
+from vssl.methods import Position
+from vssl.methods.supervised import Supervised
+from vssl.randomness import stream
+from vssl.run import StageError
+from vssl.stages import fusion, multiview
+from vssl.stages.crops_view import CropsView
+from vssl.stages.fusion_config import FusionConfig
+from vssl.stages.multiview_config import MultiviewConfig
+from vssl.weights import load_weights
+
+
+def test_point_13_ten_crop_golden() -> None:
+    z = golden_tensors("tencrop")
+    labels, fused = z["label"], {}
+    for name in ("rgb", "flow"):
+        logits = z[f"logits_{name}"]  # (videos, crops, windows, K), NaN where a video has fewer windows
+        means = [video[:, :count].softmax(dim=-1).mean(dim=1) for video, count in zip(logits, z["n_clips"].tolist())]
+        protocols = crop_protocols(torch.stack(means))
+        assert list(protocols) == ["centre", "five", "ten"]
+        for ours, theirs in (("centre", "center"), ("five", "five"), ("ten", "ten")):
+            torch.testing.assert_close(protocols[ours], z[f"{name}_{theirs}_prob"].float(), rtol=1e-5, atol=1e-5)
+            found = [top_k(protocols[ours], labels, k) for k in (1, 5)]
+            assert found == pytest.approx(z[f"{name}_{theirs}_acc"].tolist(), abs=1e-6)
+        names = [f"v{number}" for number in range(len(labels))]
+        fused[name] = Described(names=names, labels=labels, vectors=protocols["ten"])
+    two = fused_probabilities(fused["rgb"], fused["flow"])
+    torch.testing.assert_close(two.vectors, z["two_prob"].float(), rtol=1e-5, atol=1e-5)
+    assert top_k(two.vectors, labels, 1) == pytest.approx(z["two_acc1"].item(), abs=1e-6)
+
+
+def views(frames: Tensor, crops: int, **config: Any) -> Tensor:
+    """(crops, 3, T, S, S) of a video that is one window, as the view takes them."""
+    view = CropsView(TestViewConfig(**config), 8, crops)
+    drawn = view.draw(lambda purpose: stream(0, purpose), VideoClips(len(frames), 25.0, Dense(len(frames), 1)))
+    return torch.stack([finished(one, frames[torch.from_numpy(one.indices)], 0) for one in drawn])
+
+
+@pytest.mark.parametrize("crops", [5, 10])
+def test_crops_come_in_the_published_order(crops: int) -> None:
+    """Centre, top left, top right, bottom left, bottom right; then the same of the mirrored frame."""
+    frames = torch.randint(256, (4, 14, 20, 3), dtype=torch.uint8, generator=stream(0))
+    planes = to_planes(frames)
+    expected = []
+    for picture in (planes, flip(planes))[: crops // 5]:
+        corners = [crop(picture, (top, left, 12, 12)) for top in (0, 2) for left in (0, 8)]
+        expected += [to_view(resize(one, 8, 8)) for one in (centre_crop(picture, 12), *corners)]
+    assert torch.equal(views(frames, crops, centre_crop=12), torch.stack(expected))
+
+
+def test_a_narrow_video_is_enlarged_before_it_is_cropped() -> None:
+    frames = torch.randint(256, (4, 10, 30, 3), dtype=torch.uint8, generator=stream(0))
+    found = views(frames, 5, centre_crop=12)
+    wide = resize_short_side(to_planes(frames), 12)
+    assert torch.equal(found[0], to_view(resize(centre_crop(wide, 12), 8, 8)))
+    assert views(frames, 5, centre_crop=0).shape == found.shape
+
+
+def test_crops_of_crops_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"test_crops is ten and test_view\.num_crops is 3"):
+        finetuning(test_crops="ten", test_view={"num_crops": 3})
+
+
+def supervised(**changes: Any) -> Supervised:
+    torch.manual_seed(0)
+    return Supervised(build_backbone(TinyConfig(width=4)), 3, **({"dropout": 0.9, "seed": 0} | changes))
+
+
+def at(step: int) -> Position:
+    return Position(step=step, epoch=0, steps_per_epoch=9)
+
+
+def test_point_14_the_published_network_has_the_published_size() -> None:
+    with torch.device("meta"):
+        network = Supervised(build_backbone(S3DConfig()), 101, dropout=0.9, seed=0)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 8_013_573
+
+
+def test_dropout_is_a_function_of_the_step_and_keeps_the_mean() -> None:
+    method, pooled = supervised(), torch.ones(64, 16)
+    kept = method._kept(pooled, at(3))
+    assert torch.equal(kept, method._kept(pooled, at(3)))
+    assert not torch.equal(kept, method._kept(pooled, at(4)))
+    assert sorted(kept.unique().tolist()) == pytest.approx([0.0, 10.0])
+    assert kept.mean().item() == pytest.approx(1.0, abs=0.3)
+    assert torch.equal(supervised(dropout=0.0)._kept(pooled, at(0)), pooled)
+
+
+def test_one_coin_mirrors_a_whole_batch() -> None:
+    batch = {"streams": {"rgb": torch.randn(4, 1, 3, 4, 16, 16)}, "labels": torch.tensor([0, 1, 2, 0])}
+    mirrored = {"streams": {"rgb": batch["streams"]["rgb"].flip(-1)}, "labels": batch["labels"]}
+    always, never = (supervised(dropout=0.0, batch_flip=share) for share in (1.0, 0.0))
+    assert torch.equal(always(batch, at(0))[0], never(mirrored, at(0))[0])
+    half = supervised(dropout=0.0, batch_flip=0.5)
+    flipped = [torch.equal(half(batch, at(step))[0], never(mirrored, at(step))[0]) for step in range(20)]
+    assert 3 < sum(flipped) < 17
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("classifiers")
+
+
+@pytest.fixture(scope="module")
+def stages(root: Path) -> dict[str, Stage]:
+    """With linear and finetune executed in `root`."""
+    made = make_stages(root)
+    made["finetune"] = replace(made["finetune"], config=finetuning(test_crops="ten"))
+    for kind in ("linear", "finetune"):
+        made[kind].execute(root)
+    return made
+
+
+def table(root: Path, stage: Stage, name: str = "predictions") -> Tensor:
+    read = pd.read_parquet(root / stage.name / "artifacts" / "predictions" / f"{name}.parquet")
+    return torch.tensor(np.array(read["probabilities"].tolist()))
+
+
+def test_fine_tuning_trains_everything_and_tests_in_ten_crops(stages: dict[str, Stage], root: Path) -> None:
+    stage = stages["finetune"]
+    metrics = json.loads((root / stage.name / "artifacts" / "metrics").read_text())
+    assert {"top1", "top5", "top1_centre", "top1_five", "top1_ten", "train_loss_last"} <= set(metrics)
+    assert metrics["top1"] == metrics["top1_ten"]
+    before = load_weights(stage.inputs["weights"][0]).part("backbone")
+    weights = load_weights(weights_of(root, stage)[0])
+    assert weights.header["kind"] == "finetune"
+    changed = {name for name, tensor in weights.part("backbone").items() if not torch.equal(tensor, before[name])}
+    assert changed == set(before), "every parameter and every running statistic"
+    assert not torch.equal(table(root, stage, "centre"), table(root, stage, "five"))
+    assert torch.equal(table(root, stage, "ten"), table(root, stage))
+
+
+def test_predictions_are_json_too(stages: dict[str, Stage], root: Path) -> None:
+    for kind in ("linear", "finetune"):
+        folder = root / stages[kind].name / "artifacts" / "predictions"
+        rows = json.loads((folder / "predictions.json").read_text())
+        read = pd.read_parquet(folder / "predictions.parquet")
+        assert list(rows) == read["video_id"].tolist()
+        assert [row["label"] for row in rows.values()] == read["label"].tolist()
+        found = torch.tensor([row["mean_prob"][0] for row in rows.values()])
+        torch.testing.assert_close(found, table(root, stages[kind]), rtol=0, atol=1e-6)
+
+
+def retesting(stages: dict[str, Stage], root: Path, kind: str, **changes: Any) -> Stage:
+    """The test of a classifier that `linear` or `finetune` trained, as that stage tests it itself."""
+    view = {"centre_crop": 0} if kind == "linear" else {"centre_crop": 12}
+    crops = "centre" if kind == "linear" else "ten"
+    given = {"backbone": BACKBONE, "data": clips("rgb"), "test_view": view, "test_crops": crops, "runtime": runtime()}
+    inputs = dict(stages["linear"].inputs) | {"weights": weights_of(root, stages[kind])}
+    return Stage(multiview.run, build(MultiviewConfig, given | changes), inputs, f"multiview-{kind}")
+
+
+@pytest.mark.parametrize("kind", ["linear", "finetune"])
+def test_a_classifier_that_is_tested_again_says_the_same(
+    kind: str, stages: dict[str, Stage], root: Path, tmp_path: Path
+) -> None:
+    stage = retesting(stages, root, kind)
+    metrics = stage.execute(tmp_path)
+    own = json.loads((root / stages[kind].name / "artifacts" / "metrics").read_text())
+    assert metrics == {name: own[name] for name in metrics}
+    torch.testing.assert_close(table(tmp_path, stage), table(root, stages[kind]))
+
+
+def test_the_batch_of_a_test_changes_nothing(stages: dict[str, Stage], root: Path, tmp_path: Path) -> None:
+    """Also where a video's crops are spread over batches."""
+    found = []
+    for size in (3, 32):
+        stage = retesting(stages, root, "finetune", batch_size=size)
+        stage.execute(tmp_path / str(size))
+        found.append([table(tmp_path / str(size), stage, name) for name in ("centre", "five", "ten")])
+    torch.testing.assert_close(*found)
+
+
+def test_weights_without_a_classifier_or_of_other_classes_are_refused(
+    stages: dict[str, Stage], root: Path, tmp_path: Path
+) -> None:
+    stage = retesting(stages, root, "linear")
+    pretrained = {"weights": stages["linear"].inputs["weights"]}
+    with pytest.raises(StageError, match="hold no classifier; bind those of a linear or a finetune stage"):
+        replace(stage, inputs={**stage.inputs, **pretrained}).execute(tmp_path)
+    (artifact,) = stage.inputs["weights"]
+    content = torch.load(artifact.path, weights_only=True)
+    content["header"] = content["header"].replace('"left"', '"up"')
+    torch.save(content, tmp_path / "other.pt")
+    other = {"weights": (replace(artifact, path=tmp_path / "other.pt"),)}
+    with pytest.raises(StageError, match=r"knows 2 classes \(up, right, \.\.\.\), the dataset has 2 \(left, right"):
+        replace(stage, inputs={**stage.inputs, **other}).execute(tmp_path)
+
+
+def test_fused_predictions_are_written(stages: dict[str, Stage], root: Path, tmp_path: Path) -> None:
+    predictions = [
+        replace(weights_of(root, stages[kind])[0], type="predictions", path=folder)
+        for kind in ("linear", "finetune")
+        if (folder := root / stages[kind].name / "artifacts" / "predictions")
+    ]
+    inputs = {"rgb": (predictions[0],), "flow": (predictions[1],)}
+    stage = Stage(fusion.run, FusionConfig(), inputs, "fused")
+    stage.execute(tmp_path)
+    mean = (table(root, stages["linear"]) + table(root, stages["finetune"])) / 2
+    torch.testing.assert_close(table(tmp_path, stage), mean)

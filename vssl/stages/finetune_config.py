@@ -1,0 +1,60 @@
+"""Config of end-to-end fine-tuning. Torch-free."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
+from vssl.config import knob, nested
+from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig
+from vssl.data.dataset_config import EvaluationClipsConfig
+from vssl.optim_config import CosineConfig, MilestonesConfig, SGDConfig
+from vssl.stages.crops_config import TestCrops, refuse_crops_of_crops
+from vssl.stages.runtime_config import RuntimeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """A classifier and the backbone under it, trained together, as in ViCC (arXiv:2106.10137)."""
+
+    seed: int = knob(0, doc="of the head, sample order, augmentations, dropout, and of an untrained backbone")
+    epochs: int = knob(500, doc="epochs to train; the last one is tested", at_least=1)
+    global_batch_size: int = knob(128, doc="videos per step over all ranks", at_least=2)
+    dropout: float = knob(0.9, doc="of pooled features", at_least=0, at_most=0.999)
+    backbone_lr_ratio: float = knob(
+        1.0, doc="the backbone learns at optim.base_lr divided by this; published: 1 (documented command: 10)", above=0
+    )
+    bn: Literal["local", "sync"] = knob("local", doc="batch normalisation over ranks")
+    bn_group_size: int | None = knob(
+        32, doc="clips per normalisation group (the original's batch per GPU); null in sync mode", at_least=1
+    )
+    compat_batch_flip: bool = knob(
+        False, doc="one coin mirrors a whole batch, as in ViCC's public code; else per video"
+    )
+    backbone: BackboneConfig = nested(S3DConfig, doc="must be the backbone that made the weights")
+    data: EvaluationClipsConfig = knob(doc="videos and clips")
+    augment: ClassifyAugmentConfig = nested(ClassifyAugmentConfig, doc="training views")
+    test_view: TestViewConfig = nested(TestViewConfig, doc="test views")
+    test_crops: TestCrops = knob("centre", doc="centre; five: with the corners; ten: and all of it mirrored")
+    optim: SGDConfig = nested(SGDConfig, doc="optimiser")
+    schedule: CosineConfig | MilestonesConfig = nested(MilestonesConfig, doc="learning rate over training")
+    runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading, checkpoints")
+
+    def __post_init__(self) -> None:
+        if self.data.modality == "both":
+            raise ValueError(
+                "data.modality is both, and a classifier reads one stream; accepted: rgb, flow (fusion joins the two)"
+            )
+        if (self.bn == "sync") != (self.bn_group_size is None):
+            raise ValueError(
+                f"bn is {self.bn} and bn_group_size is {self.bn_group_size}; bn_group_size is a number for bn=local, "
+                "and null for bn=sync"
+            )
+        if self.bn_group_size and self.global_batch_size % self.bn_group_size:
+            raise ValueError(
+                f"global_batch_size is {self.global_batch_size}, not a multiple of bn_group_size "
+                f"({self.bn_group_size}); make it one, or set bn_group_size to {self.global_batch_size}"
+            )
+        refuse_crops_of_crops(self.test_crops, self.test_view)
+
+    def reads(self) -> frozenset[str]:
+        return frozenset({"dataset", "weights"} | ({"motion"} if self.data.modality == "flow" else set()))

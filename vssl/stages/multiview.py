@@ -1,0 +1,76 @@
+"""Test of a classifier that an earlier stage, or somebody else, trained: clips and crops of every test video."""
+
+from torch import Tensor
+
+from vssl.artifacts import Inputs, one
+from vssl.backbones.build import build_backbone
+from vssl.data.clips import ClipDataset
+from vssl.data.views import TestView
+from vssl.device import placed, prepared
+from vssl.distributed import is_main
+from vssl.nn.heads import ClassifierHead
+from vssl.run import Run, StageError
+from vssl.stages.classification import plot_confusion, predict, scored
+from vssl.stages.multiview_config import MultiviewConfig
+from vssl.stages.report import write_metrics
+from vssl.stages.sources import clips, stream_weights
+from vssl.weights import Weights, fill
+
+
+def run(config: MultiviewConfig, inputs: Inputs, run: Run) -> dict[str, float]:
+    """Class probabilities of every test video under the bound classifier, of a linear or a finetune stage.
+
+    The head is built as its weights say: a head of a probe normalises features, one of a fine-tuning does not. The
+    original leaves a head that does not fit at its random start, without a word.
+
+    Makes `predictions` (tables and JSON), `plots`.
+
+    Returns:
+        `top1`, `top5`, `chance_top1`, `test_videos`, and `top1_<protocol>` for every number of crops up to that asked.
+
+    Raises:
+        StageError: the weights have no head, or one for other classes.
+    """
+    artifact = one(inputs, "weights")
+    if artifact is None:
+        raise StageError("no weights are bound; bind those of a linear or a finetune stage to the role `weights`")
+    weights = stream_weights(artifact, config.backbone, config.data.modality, run)
+    with prepared(config.runtime) as device:
+        view = TestView(config.test_view, config.data.crop_size)
+        dataset = clips(config.data, config.data.test_split, inputs, seed=config.seed, view=view)
+        head = _head(weights, dataset)
+        backbone = build_backbone(config.backbone)
+        fill(backbone, weights.part("backbone"), what=f"the weights of {weights.origin}")
+        backbone = placed(backbone.requires_grad_(False).eval(), config.runtime, device)
+        head = head.requires_grad_(False).eval().to(device)
+
+        def classify(windows: Tensor) -> Tensor:
+            logits: Tensor = head(head.pool(backbone(windows)))
+            return logits
+
+        predictions = predict(config, inputs, run, classify, batch_size=config.batch_size, device=device)
+    metrics = scored(run, predictions)
+    if is_main():
+        plot_confusion(run, predictions, dataset.classes)
+    write_metrics(run, metrics)
+    return metrics
+
+
+def _head(weights: Weights, dataset: ClipDataset) -> ClassifierHead:
+    tensors = weights.part("head")
+    if "linear.weight" not in tensors:
+        raise StageError(
+            f"the weights of {weights.origin} hold no classifier; bind those of a linear or a finetune stage, which "
+            "train one on them"
+        )
+    outputs, features = tensors["linear.weight"].shape
+    names = weights.header.get("classes", list(dataset.classes))  # a published file does not name them
+    if list(names) != list(dataset.classes) or outputs != len(names):
+        raise StageError(
+            f"the classifier of {weights.origin} knows {outputs} classes ({', '.join(names[:3])}, ...), the dataset "
+            f"has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, ...); test it on what it learned"
+        )
+    probe = "norm.weight" in tensors
+    head = ClassifierHead(features, outputs, l2_normalise=probe, batch_norm=probe)
+    fill(head, tensors, what=f"the head in the weights of {weights.origin}")
+    return head

@@ -1,0 +1,33 @@
+"""Config of testing a classifier that an earlier stage trained. Torch-free."""
+
+from dataclasses import dataclass
+
+from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
+from vssl.config import knob, nested
+from vssl.data.augment_config import TestViewConfig
+from vssl.data.dataset_config import EvaluationClipsConfig
+from vssl.stages.crops_config import TestCrops, refuse_crops_of_crops
+from vssl.stages.runtime_config import RuntimeConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiviewConfig:
+    """Clips and crops of test videos, classified and averaged; nothing is trained."""
+
+    seed: int = knob(0, doc="of `test_view.compat_jitter`")
+    batch_size: int = knob(32, doc="windows per forward", semantic=False, at_least=1)
+    backbone: BackboneConfig = nested(S3DConfig, doc="must be the backbone that made the weights")
+    data: EvaluationClipsConfig = knob(doc="videos and clips")
+    test_view: TestViewConfig = nested(TestViewConfig, doc="test views")
+    test_crops: TestCrops = knob("ten", doc="centre; five: with the corners; ten: and all of it mirrored")
+    runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading")
+
+    def __post_init__(self) -> None:
+        if self.data.modality == "both":
+            raise ValueError(
+                "data.modality is both, and a classifier reads one stream; accepted: rgb, flow (fusion joins the two)"
+            )
+        refuse_crops_of_crops(self.test_crops, self.test_view)
+
+    def reads(self) -> frozenset[str]:
+        return frozenset({"dataset", "weights"} | ({"motion"} if self.data.modality == "flow" else set()))
