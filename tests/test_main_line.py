@@ -62,7 +62,7 @@ def copy_of_store(store: Path, tmp_path: Path) -> Path:
 def test_one_line_completes_the_whole_graph_with_records_artifacts_and_a_report(main_line: MainLine) -> None:
     said, plan = main_line.said, main_line.stages
     assert said.code == 0, said.out + said.err
-    assert len(plan) == 19
+    assert len(plan) == 24
     assert said.stages("done in") == sorted(plan)
     ended = {}
     for name in plan:
@@ -76,7 +76,7 @@ def test_one_line_completes_the_whole_graph_with_records_artifacts_and_a_report(
         assert ended[name]["metrics"]["loss_last"] < ended[name]["metrics"]["loss_first"]
         assert [row["step"] for row in read_journal(main_line.folder(name).journal)] == list(range(6))
     batches = (read_json(folder / "elements.json") for folder in (main_line.root / "batches").iterdir())
-    assert 19 in [len(batch["elements"]) for batch in batches if batch is not None]
+    assert 24 in [len(batch["elements"]) for batch in batches if batch is not None]
     table = said.out[said.out.index("vicc_cross at smoke scale") :]
     for name in plan:
         assert any(line.split()[:2] == [name, "done"] for line in table.splitlines()), name

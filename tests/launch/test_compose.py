@@ -99,7 +99,8 @@ def test_composition_does_not_depend_on_the_working_directory() -> None:
 
 
 RECIPES = {"vicc_single": "pretrain", "vicc_cross": "pretrain", "vicc_linear": "linear", "vicc_retrieval": "retrieval"}
-RECIPES |= {"vicc_flow": "flow", "raft_flow": "flow"}
+RECIPES |= {"vicc_flow": "flow", "raft_flow": "flow", "vicc_finetune": "finetune", "vicc_tencrop": "multiview"}
+RECIPES |= {"vicc_single_k400": "pretrain", "vicc_cross_k400": "pretrain", "vicc_retrieval_compat": "retrieval"}
 NEEDED = {"pretrain": {"epochs": 1, "global_batch_size": 1920}}
 
 
@@ -111,7 +112,7 @@ def test_every_recipe_is_known_to_these_tests() -> None:
 def test_every_recipe_builds(recipe: str) -> None:
     kind = RECIPES[recipe]
     plain = COMPOSER.compose(kind, {"recipe": recipe})
-    stream = {"method": {"main_stream": "rgb"}} if recipe == "vicc_cross" else {}
+    stream = {"method": {"main_stream": "rgb"}} if recipe.startswith("vicc_cross") else {}
     build(STAGES[kind].config_class(), merged(STAGES[kind].config_class(), plain, stream))
 
 

@@ -64,7 +64,7 @@ def test_a_line_works_from_any_folder_without_an_install(cwd: str, tmp_path: Pat
     done = run(["sweep=vicc_cross", "action=plan"], Path(cwd), tmp_path / "root")
     assert (done.returncode, done.stderr) == (0, "")
     assert "cross2-flow" in done.stdout
-    assert "19 jobs in 19 arrays" in done.stdout
+    assert "24 jobs in 24 arrays" in done.stdout
 
 
 def test_a_plan_writes_nothing_at_all(tmp_path: Path) -> None:

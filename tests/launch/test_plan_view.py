@@ -44,8 +44,8 @@ def test_requests_are_limits_times_what_is_held() -> None:
 def test_the_critical_path_is_the_longest_chain_of_limits() -> None:
     asked = requests(PLAN, select(PLAN).run)
     assert asked.path[:6] == ("flow", "single-flow", "cross1-rgb", "cross1-flow", "cross2-rgb", "cross2-flow")
-    assert asked.path[6:] == ("linear-flow.0", "linear-fused.0")
-    assert asked.path_hours == 24 + 38 * 5 + 8 + 1
+    assert asked.path[6:] == ("finetune-flow", "tencrop-flow", "tencrop-fused")
+    assert asked.path_hours == 24 + 38 * 5 + 20 + 8 + 1
 
 
 def test_arrays_are_counted_as_they_are_submitted(
@@ -61,7 +61,7 @@ def test_each_stage_hangs_below_the_parent_that_it_waits_for_longest() -> None:
     text = shown()
     depth = {name: row(text, name).index(name) for name in ("flow", "single-flow", "cross1-rgb", "linear-fused")}
     assert depth == {"flow": 0, "single-flow": 3, "cross1-rgb": 6, "linear-fused": 21}
-    names = [line.lstrip("│├└─ ").split()[0] for line in text.splitlines()[1:20]]
+    names = [line.lstrip("│├└─ ").split()[0] for line in text.splitlines()[1:25]]
     assert set(names) == {stage.element for stage in PLAN}
     assert names[:4] == ["flow", "single-flow", "cross1-rgb", "cross1-flow"]
 
@@ -78,20 +78,20 @@ def test_lanes_of_a_stage_share_a_line() -> None:
     line = row(text, "linear-rgb")
     assert "weights=cross2-rgb" in line
     assert line.split("..")[1].split()[0] == "2"
-    assert "22 jobs in 19 arrays;" in text
+    assert "27 jobs in 24 arrays;" in text
     assert "dataset ucf101 (no path given yet) is not prepared" in text
 
 
 def test_a_part_says_what_it_leaves_out_and_what_is_done() -> None:
     text = shown(done=finished("single-rgb"), only=["single"])
-    assert "1 job in 1 array (1 done, 20 left out)" in text
+    assert "1 job in 1 array (1 done, 25 left out)" in text
     assert row(text, "single-rgb").rstrip().endswith("done")
     assert "critical path, at the limits: 38 h: single-flow" in text
 
 
 def test_what_is_forced_is_asked_for_although_it_is_done() -> None:
     text = shown(done=finished("single-rgb", "single-flow"), only=["single"], force=["single-rgb"])
-    assert "1 job in 1 array (1 done, 20 left out)" in text
+    assert "1 job in 1 array (1 done, 25 left out)" in text
     assert not row(text, "single-rgb").rstrip().endswith("done")
 
 
@@ -104,7 +104,7 @@ def test_results_of_other_code_are_marked() -> None:
 
 def test_with_everything_done_nothing_is_asked_for() -> None:
     text = shown(done=finished("single-rgb", "single-flow"), only=["single"])
-    assert "0 jobs in 0 arrays (2 done, 20 left out); at their limits 0 min of GPU" in text
+    assert "0 jobs in 0 arrays (2 done, 25 left out); at their limits 0 min of GPU" in text
     assert "critical path" not in text
 
 
@@ -112,7 +112,7 @@ def test_a_mermaid_diagram_has_a_box_for_each_name_and_an_arrow_for_each_edge() 
     lines = shown(mermaid=True, done=finished("flow")).splitlines()
     assert lines[0] == "flowchart LR"
     boxes = {line.split('["')[1].split("<br/>")[0]: line.split("[")[0].strip() for line in lines if '["' in line}
-    assert len(boxes) == 19
+    assert len(boxes) == 24
     assert "linear-rgb x 2" in boxes
     assert f"  {boxes['cross1-rgb']} -- second --> {boxes['cross1-flow']}" in lines
     assert [line for line in lines if line.endswith(":::done")] == [

@@ -54,6 +54,39 @@ def test_point_15_the_published_arguments() -> None:
     assert (linear["optim"]["base_lr"], linear["optim"]["weight_decay"], linear["optim"]["larc"]) == (0.1, 0.001, None)
 
 
+def test_fine_tuning_is_the_published_one_and_is_tested_in_ten_crops() -> None:
+    tuned, tested = CROSS["finetune-flow"].config, CROSS["tencrop-flow"].config
+    assert (tuned["epochs"], tuned["global_batch_size"], tuned["dropout"]) == (500, 128, 0.9)
+    assert tuned["schedule"] == {"name": "milestones", "milestones": [200, 300, 400, 450], "gamma": 0.1}
+    assert (tuned["optim"]["base_lr"], tuned["optim"]["weight_decay"], tuned["backbone_lr_ratio"]) == (0.1, 0.001, 1)
+    assert (tuned["bn"], tuned["bn_group_size"]) == ("local", 32)
+    assert (tested["test_crops"], tested["test_view"]["centre_crop"]) == ("ten", 224)
+    assert parents("finetune-flow") == {"weights": "cross2-flow"}
+    assert parents("tencrop-flow") == {"weights": "finetune-flow"}
+    assert CROSS["tencrop-fused"].parents == ("tencrop-rgb", "tencrop-flow")
+
+
+@pytest.mark.parametrize("sweep", ["vicc_hmdb51", "vicc_splits"])
+def test_all_splits_share_the_pretraining_of_the_main_sweep(sweep: str) -> None:
+    plan = plan_of(f"sweep={sweep}")
+    trained = [stage for stage in plan if stage.kind == "pretrain"]
+    assert {stage.stage_id for stage in trained} == {s.stage_id for s in CROSS if s.kind == "pretrain"}
+    dataset = "hmdb51" if sweep == "vicc_hmdb51" else "ucf101"
+    for kind in ("retrieval", "linear", "finetune"):
+        names = {stage.config["data"]["dataset"]["name"] for stage in plan if stage.kind == kind}
+        assert names == {dataset, f"{dataset}_split2", f"{dataset}_split3"}
+    assert plan["tencrop-mean"].parents == tuple(f"tencrop-split{split}-fused" for split in (1, 2, 3))
+
+
+def test_kinetics_networks_are_evaluated_on_ucf101_with_its_own_flow() -> None:
+    plan = plan_of("sweep=vicc_k400")
+    assert {s.config["data"]["dataset"]["name"] for s in plan if s.kind == "pretrain"} == {"kinetics400"}
+    for stage in plan:
+        if stage.kind in ("retrieval", "linear", "finetune", "multiview"):
+            assert stage.config["data"]["dataset"]["name"] == "ucf101"
+            assert [one.stage for one in stage.inputs.get("motion", ())] in ([], ["flow-ucf101"])
+
+
 def test_the_resolved_configs_are_those_of_the_snapshot() -> None:
     """After a change that is meant: `python -m tests.planning`, and read the difference."""
     meant = json.loads(SNAPSHOT.read_text())
