@@ -16,7 +16,7 @@ from launch.children import FOREIGN, last_line
 from launch.exit_codes import BAD_INPUT
 from launch.machine import gpus_of
 from launch.pace import duration
-from launch.plan import Plan, PlannedStage, Reference
+from launch.plan import Plan, Reference
 from launch.provenance import search_path
 from launch.store import Finished, Store
 from vssl.artifacts import read_json, write_json
@@ -142,7 +142,7 @@ class Rehearsal:
         """Of each dataset that is read: how many videos of which split, and how long they have to be."""
         found: dict[str, Any] = {}
         for group, (config, _) in zip(self.groups, self._shortened):
-            key = _dataset_key(group.first)
+            key = self._plan.dataset_of(group.first)
             if key is None:
                 continue
             entry = found.setdefault(key, {"source": str(self._store.source(key)), "videos": {}, "min_frames": 0})
@@ -184,11 +184,6 @@ class Rehearsal:
             finally:
                 with suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
-
-
-def _dataset_key(stage: PlannedStage) -> str | None:
-    sources = [one.source for one in stage.inputs.get("dataset", ()) if one.source]
-    return sources[0].removeprefix("dataset:") if sources else None
 
 
 def _done(report: Mapping[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """Frames to video files, the same bytes for the same frames. `vssl.data.decode` says who imports av."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Frames = NDArray[np.uint8]  # (T, H, W, 3) RGB
+
+_X264 = ("libx264", "libx264rgb")
 
 
 def write_video(
@@ -42,6 +44,7 @@ def write_video(
     count = 0
     # the same bytes for the same frames: without it Matroska draws a random identifier for every file
     with av.open(str(path), "w", format=container, options={"fflags": "+bitexact"}) as output:
+        options = reproducible(options or {}) if codec in _X264 else options
         stream = cast(av.VideoStream, output.add_stream(codec, rate=rate, options=options or {}))
         stream.pix_fmt = pixel_format or ("bgr0" if codec == "ffv1" else "yuv420p")
         stream.codec_context.thread_count = 1  # the same bytes on every machine
@@ -57,3 +60,12 @@ def write_video(
         if count:
             output.mux(stream.encode())
     return count
+
+
+def reproducible(options: Mapping[str, str]) -> dict[str, str]:
+    """x264's options with the one by which equal frames make equal files, on every machine.
+
+    Without it algorithms differ by CPU, and on those with AVX-512 the rate control looks at memory that nobody has set.
+    """
+    own = options.get("x264-params")
+    return {**options, "x264-params": f"{own}:cpu-independent=1" if own else "cpu-independent=1"}

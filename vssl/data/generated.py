@@ -81,7 +81,11 @@ def generate(config: GeneratedConfig, root: Path, say: Callable[[str], None]) ->
         made = in_processes(partial(_make, config, aside), wanted, len(os.sched_getaffinity(0)))
         for _ in track(made, len(wanted), "making videos", say):
             pass
-        aside.rename(root)
+        try:
+            aside.rename(root)
+        except OSError:
+            if not root.is_dir():  # else another process was faster, and made the same
+                raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     say(f"made {len(wanted)} videos in {root}")

@@ -14,6 +14,7 @@ from av.video.reformatter import VideoReformatter
 
 from vssl.data.crops import scaled_size
 from vssl.data.decode import quarter_turns, stored_frames
+from vssl.data.encode import reproducible
 
 _PLANES = "yuv420p"
 _UNKNOWN_TYPE = 0  # of a picture: the encoder decides which are key frames, not the original
@@ -54,7 +55,7 @@ def transcode(source: Path, path: Path, target: Target, fps: float) -> int:
     count, last, begin = 0, -1, 0
     scaler = VideoReformatter()
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as output:
-        stream = output.add_stream("libx264", options=options)
+        stream = output.add_stream("libx264", options=reproducible(options))
         for frame in stored_frames(source):
             base = frame.time_base or Fraction(1, 25)
             if count == 0:

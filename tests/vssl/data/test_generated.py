@@ -1,6 +1,7 @@
 """The generated set: real files, balanced, reproducible, and labelled by motion rather than looks."""
 
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 
 from vssl.config import ConfigError, build
 from vssl.data.dataset_config import DatasetConfig, GeneratedConfig
-from vssl.data.generated import CLASSES, draw_look, path_of, render
+from vssl.data.generated import CLASSES, draw_look, generate, path_of, render
 from vssl.data.prepare import dataset_root, prepare
 
 SMALL = GeneratedConfig(videos_per_class_train=2, videos_per_class_test=1, classes=3, size=32, frames=16)
@@ -79,3 +80,25 @@ def test_classes_share_their_looks() -> None:
 def test_impossible_sets_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError):
         build(GeneratedConfig, wrong)
+
+
+def test_two_that_make_one_set_at_once_both_have_it(tmp_path: Path) -> None:
+    config = GeneratedConfig(classes=2, videos_per_class_train=1, videos_per_class_test=1, frames=16, size=32)
+    root = tmp_path / "set"
+
+    def other(line: str) -> None:
+        if not root.exists():
+            raise AssertionError(line)
+
+    real = Path.rename
+
+    def late(aside: Path, target: Path) -> Path:
+        """Just before this one is done, another process is."""
+        with mock.patch.object(Path, "rename", real):
+            generate(config, root, lambda line: None)
+        return real(aside, target)
+
+    with mock.patch.object(Path, "rename", late):
+        generate(config, root, other)
+    assert len(list(root.rglob("*.mp4"))) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]

@@ -1,5 +1,8 @@
 """A transcoded video has the frames of its original, each at its moment, in its colours, upright and quick to reach."""
 
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from tests.vssl.data.test_decode import FRAMES, KINDS, moving_frames, turn_to_th
 from vssl.data.decode import BrokenVideo, all_frames, inspect, write_video
 from vssl.data.transcode import Target, transcode
 
+CHECKOUT = Path(__file__).resolve().parents[3]
 FINE = Target(short_side=0, keyframe_interval=16, quality=6, preset="veryfast")
 SMALL = Target(short_side=32, keyframe_interval=16, quality=18, preset="ultrafast")
 
@@ -103,6 +107,26 @@ def test_equal_originals_make_equal_files(tmp_path: Path) -> None:
     for name in ("b.mp4", "c.tmp"):
         transcode(tmp_path / "a.mp4", tmp_path / name, SMALL, 25.0)
     assert (tmp_path / "b.mp4").read_bytes() == (tmp_path / "c.tmp").read_bytes()
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx264rgb"])
+def test_what_lies_in_memory_is_no_part_of_a_file(codec: str, tmp_path: Path) -> None:
+    """Fresh memory holds another value in each process; x264 looked at some of it, where the CPU has AVX-512."""
+    code = (
+        "import sys; from pathlib import Path; from tests.conftest import drifting; "
+        "from vssl.data.decode import write_video; from vssl.data.transcode import Target, transcode; "
+        "a, b = map(Path, sys.argv[2:]); write_video(a, drifting(24, 48, 64, seed=1), codec=sys.argv[1], fps=25, "
+        "pixel_format='rgb24' if sys.argv[1] == 'libx264rgb' else None); "
+        "transcode(a, b, Target(short_side=32, keyframe_interval=16, quality=18, preset='medium'), 25.0)"
+    )
+    found = set()
+    for value in ("1", "170", "254"):
+        paths = tmp_path / f"{value}.mkv", tmp_path / f"{value}.mp4"
+        changes = {"MALLOC_PERTURB_": value}
+        words = [sys.executable, "-c", code, codec, *map(str, paths)]
+        subprocess.run(words, env=os.environ | changes, cwd=CHECKOUT, check=True)
+        found.add(tuple(path.read_bytes() for path in paths))
+    assert len(found) == 1
 
 
 def test_a_broken_original_is_named(tmp_path: Path) -> None:
