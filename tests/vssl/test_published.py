@@ -11,14 +11,20 @@ import torch
 from torch import Tensor
 
 from tests.goldens import golden
+from tests.tiny_source import make_source
+from tests.tiny_stages import Stage
 from vssl.artifacts import Artifact
 from vssl.backbones.backbone_config import R2Plus1DConfig, S3DConfig, S3DGConfig
 from vssl.backbones.build import build_backbone
 from vssl.backbones.published_names import published_names
+from vssl.config import build
 from vssl.exchange import main
 from vssl.nn.heads import ClassifierHead, Projector
 from vssl.published import export_published, import_published, translated
+from vssl.randomness import seeded
 from vssl.run import StageError
+from vssl.stages import retrieval
+from vssl.stages.retrieval_config import RetrievalConfig
 from vssl.weights import fill, load_weights, read_weights, write_weights
 
 KEYS = golden("checkpoint_keys")
@@ -136,6 +142,31 @@ def test_a_published_file_in_either_format_fills_a_network(
     fill(network, weights.part("backbone"), what="the file")
     with pytest.raises(StageError, match=r"belong to the backbone \{'name': 's3d'\}.*'r21d'"):
         load_weights(artifact(path), backbone={"name": "r21d"})
+
+
+def test_a_published_file_is_evaluated_by_a_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cross-stream checkpoint as `weights: file:/...`: its main stream is taken, and another backbone is refused."""
+    with seeded(0):
+        network = build_backbone(S3DConfig())
+    tensors = {f"backbone.{name}": tensor for name, tensor in network.state_dict().items()}
+    content = export_published(HEADER, tensors)
+    content["state_dict"]["second.0.Conv_1a.conv1.weight"] = torch.zeros(64, 3, 1, 7, 7)
+    torch.save(content, tmp_path / "rgb.pth.tar", _use_new_zipfile_serialization=False)
+    dataset, _ = make_source(tmp_path, train=4, test=2)
+    inputs = {"dataset": (dataset,), "weights": (artifact(tmp_path / "rgb.pth.tar"),)}
+    given: dict[str, Any] = {
+        "data": {"dataset": {"name": "tiny"}, "num_frames": 7, "crop_size": 32},
+        "test_view": {"centre_crop": 0},
+        "runtime": {"threads": 1, "device": "cpu"},
+    }
+    stage = Stage(retrieval.run, build(RetrievalConfig, given), inputs, "retrieval")
+    assert stage.execute(tmp_path)["query_videos"] == 2
+    said = capsys.readouterr().out
+    assert "a cross checkpoint of ViCC's public code after epoch 0, backbone s3d: took 462 backbone" in said
+    assert "left out 1 second.*" in said
+    other = Stage(retrieval.run, build(RetrievalConfig, given | {"backbone": {"name": "r21d"}}), inputs, "other")
+    with pytest.raises(StageError, match="set the same backbone in both"):
+        other.execute(tmp_path)
 
 
 def test_two_values_under_two_names_are_refused(trained: dict[str, Tensor]) -> None:
