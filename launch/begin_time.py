@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from launch.batch_folder import BatchFolder
 from launch.claims import now_ms, server_now_s
 from launch.store import Store
 from vssl.artifacts import read_json, write_json
@@ -50,6 +51,8 @@ def clear_begin_times(
     """
     from launch.scheduler import SchedulerRefusedError, SchedulerSilentError
 
+    if queue is not None:
+        _mark_restarted(store, queue)
     markers = _markers(store)
     if not markers or (queue is None and not _is_our_turn(store)):
         return []
@@ -72,6 +75,20 @@ def clear_begin_times(
         elif _is_over(path, entry):
             path.unlink(missing_ok=True)
     return started
+
+
+def _mark_restarted(store: Store, queue: "Sequence[QueuedElement]") -> None:
+    """Mark the jobs of this store that Slurm itself has requeued, as after the end of their node: settle could not.
+
+    Where settle has left a verdict, it has also decided whether the job is to start at once.
+    """
+    for entry in queue:
+        if entry.state == "PENDING" and entry.reason == "BeginTime" and entry.restarts:
+            batch = store.batches / entry.name.partition("-")[2]
+            settled = BatchFolder(batch).verdict(entry.index, entry.restarts - 1)
+            if batch.is_dir() and not settled.exists() and not (store.requeued / f"{entry.job}.json").exists():
+                with suppress(OSError):  # a store that cannot be written is no reason to say nothing
+                    mark_requeued(store, entry.job, entry.restarts - 1)
 
 
 def helper(store: Store) -> Callable[[], object]:

@@ -72,6 +72,19 @@ def test_an_answer_at_hand_is_not_asked_for_again(store, slurm):
     assert slurm.reads == 0
 
 
+def test_what_slurm_requeued_by_itself_is_helped_too(store, slurm):
+    batch = store.batches / "ab12"
+    (batch / "settled").mkdir(parents=True)
+    entry = queued(JOB, name="vssl-ab12", restarts=2)
+    assert clear_begin_times(store, slurm, [queued(JOB, name="vssl-another", restarts=2)]) == []
+    assert clear_begin_times(store, slurm, [queued(JOB, name="vssl-ab12", restarts=0)]) == []
+    write_json(batch / "settled" / "1.0.json", {})  # of an earlier start
+    assert clear_begin_times(store, slurm, [entry]) == [JOB], "its node died, and settle with it"
+    (store.requeued / f"{JOB}.json").unlink()
+    write_json(batch / "settled" / "1.1.json", {})
+    assert clear_begin_times(store, slurm, [entry]) == [], "settle has decided that it is to wait"
+
+
 def test_many_helpers_ask_as_often_as_one(store, monkeypatch):
     monkeypatch.setattr(begin_time, "LOOK_EVERY_S", 60.0)
     store.root.mkdir()
