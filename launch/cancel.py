@@ -6,6 +6,7 @@ save and stop, as by any other signal. On this machine the pipeline's own queue 
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -60,10 +61,13 @@ def cancel(target: Target, scheduler: "Scheduler | None" = None) -> Cancelled:
     queued = {stage.name: view.queued[stage.folder] for stage in chosen if stage.folder in view.queued}
     kept = _used_elsewhere(queued, view.queued.values(), target)
     jobs = {name: place for name, place in queued.items() if name not in kept}
-    if not target.selector:
-        write_json(_mark(target.folder), {"at_ms": now_ms()})
-    if jobs:
+    try:
+        if not target.selector:
+            write_json(_mark(target.folder), {"at_ms": now_ms()})
         _mark_batches(jobs.values())
+    except OSError as error:  # a full disk is a good reason to cancel, and must not stand in the way of it
+        print(f"what was cancelled could not be written down: {error}", file=sys.stderr)
+    if jobs:
         (scheduler or impatient()).cancel(_ids(jobs.values(), view.queued.values()))
     signalled, elsewhere = _signal(target, [stage.folder for stage in chosen])
     return Cancelled(

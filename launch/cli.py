@@ -1,4 +1,5 @@
-"""The verbs: `vssl status | watch | why | logs | cancel | report | sync | doctor | gc | pin | unpin | prepare`.
+"""The verbs: `vssl status | watch | why | logs | cancel | report | sync | doctor | gc | pin | unpin | prepare |
+transcode`.
 
 Also `python -m launch` and `python launch/cli.py`. This file is the table; the work is done by the module that a verb
 imports when it is called, so that each starts fast. Reads take `--json`. PIPELINE is a folder name under `pipelines/`,
@@ -56,6 +57,9 @@ def main() -> None:
     except SchedulerRefusedError as error:
         print(f"error: Slurm said no: {error}", file=sys.stderr)
         sys.exit(FAILED)
+    except OSError as error:  # the store's disk, most likely
+        print(f"error: {error}; look at the store's disk: is it full, or mounted read-only?", file=sys.stderr)
+        sys.exit(BAD_INPUT)
 
 
 @app.command()
@@ -235,6 +239,23 @@ def prepare(
     from launch.preparing import prepare_dataset
 
     print(prepare_dataset(data, settings or (), path, root))
+
+
+@app.command()
+def transcode(
+    data: Annotated[str, typer.Argument(help="a name in configs/data, or a folder of videos with a `/` in it")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="as of pipeline.py, which does the work")
+    ] = None,
+    path: Annotated[Path | None, typer.Option(help="where the videos of a named dataset lie")] = None,
+    root: Root = None,
+) -> None:
+    """Copy a dataset's videos to small ones that are quick to read: `pipeline.py sweep=transcode data=DATA`."""
+    from launch.pipeline import main as run_line
+
+    place = [] if path is None else [f"stages.all.data.dataset.path={path.expanduser().absolute()}"]
+    store = [] if root is None else [f"root={root}"]
+    sys.exit(run_line(["sweep=transcode", f"data={data}", *place, *store, *(settings or ())]))
 
 
 def _helping(target: Target) -> Target:

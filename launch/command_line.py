@@ -1,5 +1,6 @@
 """The line a person types after `pipeline.py`, as a value."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -151,7 +152,7 @@ def _store(given: Mapping[str, Any], cwd: Path) -> dict[str, Any]:
         top, _, kind = key.partition(".")
         if key == "read":
             read = tuple(_folder(item, "store.read", cwd) for item in _list(value))
-        elif key == "visibility_s" and isinstance(value, int | float) and value >= 0:
+        elif key == "visibility_s" and isinstance(value, int | float) and 0 <= value < math.inf:
             visibility_s = float(value)
         elif top == "artifact_root" and (kind or isinstance(value, dict)):
             for name, folder in {kind: value}.items() if kind else value.items():

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from launch.slurm_command import SchedulerRefusedError, SchedulerSilentError, run
+from vssl.config import ConfigError
 
 __all__ = ["NAME_PREFIX", "QueuedElement", "Scheduler", "SchedulerRefusedError", "SchedulerSilentError"]
 
@@ -148,7 +149,7 @@ class Scheduler:
         layout = ("--noheader", "--parsable2", "--duplicates", "--allocations", f"--starttime={since}")
         try:
             text = self._read("sacct", *layout, f"--jobs={','.join(ids)}", f"--format={','.join(_ACCOUNTING_FIELDS)}")
-        except (SchedulerSilentError, SchedulerRefusedError):
+        except (SchedulerSilentError, SchedulerRefusedError, ConfigError):  # the last where there is no sacct
             return []
         rows = (dict(zip(_ACCOUNTING_FIELDS, line.split("|"))) for line in text.splitlines())
         return [row for row in rows if row.get("JobName", "").startswith(NAME_PREFIX)]
