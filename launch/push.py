@@ -19,7 +19,7 @@ from launch.pushing import warn
 from vssl.tracking import StageSync, is_server
 
 PUSH_EVERY_S = 30.0
-END_WAIT_S = 30.0  # from the end of a stage to the end of its last push
+END_WAIT_S = 60.0  # from the end of a stage to the end of its last push
 STOP_WAIT_S = 1.0  # the same for a stage that was asked to stop: its seconds are counted
 ONCE_WAIT_S = 60.0
 _OF_THE_JOB = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # Slurm sends them to every process of a step

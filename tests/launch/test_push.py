@@ -271,7 +271,8 @@ def test_five_restarts_of_four_ranks_are_one_run(
 ) -> None:
     """F17: requeued five times, stopped by a signal to all ranks, and every step arrives once."""
     first = stage("first", seed=1)
-    second = stage("second", [first], seed=2, steps=40, resources={"tasks_per_node": 4})
+    steps = 120  # at half a second each: the stage outlasts every wait for a push, however busy the machine
+    second = stage("second", [first], seed=2, steps=steps, resources={"tasks_per_node": 4})
     plan = Plan(sweep="restarted", scale="smoke", stages=(first, second), datasets={})
     assert run_stage(plan, "first") == 0
     pipeline = store.pipelines / "pipeline"
@@ -302,9 +303,9 @@ def test_five_restarts_of_four_ranks_are_one_run(
     assert (run.data.tags["vssl.parents"], run.data.tags["vssl.attempts"]) == ("first", "6")
     assert (run.data.tags["vssl.slurm_job_id"], run.data.tags["vssl.cause"]) == ("12_2", "")
     journal = [(row["step"], row["values"]["value"]) for row in read_journal(store.stage(second.folder).journal)]
-    assert [step for step, _ in journal] == list(range(40))
-    assert [row for row in history(server, run, "value") if row[0] < 39] == journal[:-1]
-    assert len(history(server, run, "value")) == 40
+    assert [step for step, _ in journal] == list(range(steps))
+    assert [row for row in history(server, run, "value") if row[0] < steps - 1] == journal[:-1]
+    assert len(history(server, run, "value")) == steps
     assert parent.info.status == "FINISHED", "the last stage closes the pipeline"
 
 
