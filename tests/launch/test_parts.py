@@ -4,7 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from launch import pipeline
+from launch.cli import app
 from launch.plan import Plan
 from launch.selection import without_idle
 from tests.lines import SMOKE, folder_of, plan_of, run_here, starts
@@ -162,3 +165,12 @@ def test_the_sweep_of_flow_in_shards_runs_and_is_redone_whole(tmp_path: Path) ->
     assert redone.stages("done in") == ["flow"], redone.out + redone.err
     again = read_json(folder_of(tmp_path, "flow", "flow").done)
     assert again["artifacts"]["flow"]["digest"] == record["artifacts"]["flow"]["digest"]
+
+
+def test_the_verb_is_the_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lines: list[list[str]] = []
+    monkeypatch.setattr(pipeline, "main", lambda words: lines.append(list(words)) or 75)
+    words = ["transcode", "ucf101", "scale=smoke", "--path", "/data/ucf", "--root", str(tmp_path)]
+    assert CliRunner().invoke(app, words).exit_code == 75
+    place = "stages.all.data.dataset.path=/data/ucf"
+    assert lines == [["sweep=transcode", "data=ucf101", place, f"root={tmp_path}", "scale=smoke"]]
