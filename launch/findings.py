@@ -172,6 +172,17 @@ def is_explained(records: Mapping[int, Mapping[str, Any]]) -> bool:
     return any(one["cause"] not in ("done", *STOPS) and not one.get("lost_rank") for one in records.values())
 
 
+def killed_ranks(log: str) -> frozenset[int]:
+    """Ranks of which srun says that they were killed: they had no time to write a record."""
+    found: set[int] = set()
+    for _, ranks, how in _TASK_ENDED.findall(log):
+        if how.startswith("Killed"):
+            for part in ranks.split(","):
+                first, _, last = part.partition("-")
+                found.update(range(int(first), int(last or first) + 1))
+    return frozenset(found)
+
+
 def memory_line(log: str) -> str:
     """The line in which Slurm says that it killed for memory; nothing where it did not."""
     found = _OUT_OF_MEMORY.search(log)

@@ -23,7 +23,7 @@ from launch.claims import attempt_of, close, now_ms
 from launch.elements import Element, read_element
 from launch.exit_codes import BAD_INPUT, FAILED
 from launch.exit_records import ExitRecords
-from launch.findings import Evidence, SlurmFacts, find, is_explained
+from launch.findings import Evidence, SlurmFacts, find, is_explained, killed_ranks
 from launch.redaction import redact
 from launch.restarts import log_since, verdicts
 from launch.scheduler import Scheduler, SchedulerRefusedError, SchedulerSilentError
@@ -131,7 +131,7 @@ class Settlement:
         attempt = attempt_of(self.folder, self.allocation.nonce)
         done = self._is_done(found, attempt)
         if not done and self.allocation.nodes > 1 and slurm is not None and slurm.is_calm:
-            found = self._await_records(records, found)
+            found = self._await_records(records, found, killed_ranks(log))
         evidence = Evidence(
             rc=self.rc,
             ranks=self.ranks,
@@ -159,10 +159,13 @@ class Settlement:
         done = read_json(self.folder.done)
         return attempt is not None and done is not None and bool(done["token"] == attempt["token"])
 
-    def _await_records(self, records: ExitRecords, found: dict[int, Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+    def _await_records(
+        self, records: ExitRecords, found: dict[int, Mapping[str, Any]], killed: frozenset[int]
+    ) -> dict[int, Mapping[str, Any]]:
         """A record that a rank wrote on another node may come into sight late. One that was killed left none."""
         deadline = time.monotonic() + self.store.visibility_s
-        while len(found) < self.ranks and not is_explained(found) and time.monotonic() < deadline:
+        wanted = set(range(self.ranks)) - killed
+        while not wanted <= found.keys() and not is_explained(found) and time.monotonic() < deadline:
             time.sleep(min(1.0, self.store.visibility_s / 20))
             found = records.read_all(self.ranks)
         return found

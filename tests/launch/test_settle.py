@@ -265,6 +265,16 @@ def test_a_job_that_is_taken_away_waits_for_no_record(store):
     assert late.verdict["cause"] == "preempted"
 
 
+def test_a_rank_that_srun_saw_killed_is_not_waited_for(store):
+    late = Ended(replace(store, visibility_s=60.0), nodes=2)
+    late.claimed()
+    late.batch.script_log(1).write_text("srun: error: n3: tasks 0-1: Killed\n")
+    started = time.monotonic()
+    assert late.settle(rc=137) == 75
+    assert time.monotonic() - started < 5, "its node, and every other one of the job, would be held for nothing"
+    assert late.verdict["cause"] == "killed"
+
+
 def test_secrets_stay_out_of_the_verdict(ended, monkeypatch, capsys):
     monkeypatch.setenv("API_TOKEN", "canary-42-canary")
     ended.claimed()
