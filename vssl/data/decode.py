@@ -8,6 +8,7 @@ One thread decodes: loader processes share the cores, and frame threads would on
 is opened for each call, which costs less than a frame or two: a training epoch meets every file once.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -199,8 +200,12 @@ def _opened(
             stream = cast(av.VideoStream | None, container.streams.best("video"))
             if stream is None:
                 raise BrokenVideo(path, "no video stream")
+            if stream.codec_context is None:
+                raise BrokenVideo(path, "no decoder for its codec")
             stream.codec_context.thread_count = 1
             yield container, stream
+    except IndexError:  # av's own, of streams that damage makes up
+        raise BrokenVideo(path, "a stream turns up that its header does not know") from None
     except av.FFmpegError as error:
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
@@ -325,6 +330,6 @@ def _extent(stamps: Sequence[int | None], base: Fraction | None, fps: float) -> 
 
 
 def _seconds(clock: str) -> float:
-    """Seconds of Matroska's "hh:mm:ss.fraction"."""
-    hours, minutes, seconds = clock.split(":")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    """Seconds of Matroska's "hh:mm:ss.fraction"; 0 for what is nothing of the kind."""
+    found = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", clock)
+    return int(found[1]) * 3600 + int(found[2]) * 60 + float(found[3]) if found else 0.0

@@ -1,5 +1,6 @@
 """Frame k of a seek is frame k of a full decode, for every kind of file; broken files are named for what they are."""
 
+import contextlib
 import random
 import struct
 from pathlib import Path
@@ -174,6 +175,32 @@ def test_broken_files_say_what_is_wrong(tmp_path: Path) -> None:
     assert "empty" in reasons["empty"]
     with pytest.raises(BrokenVideo, match="frame 30"):
         read_frames(good, [3, 30])
+
+
+def test_a_codec_that_nobody_knows_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    write_video(path, moving_frames(30, 48, 64), codec="libx264", fps=25)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzz1").replace(b"avcC", b"zzzC"))
+    for read in (lambda: inspect(path), lambda: read_frames(path, [20], seekable=True), lambda: list(all_frames(path))):
+        with pytest.raises(BrokenVideo, match=r"no decoder|no video stream|not implemented"):
+            read()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_bytes_break_a_file_and_nothing_else(seed: int, tmp_path: Path) -> None:
+    """Whatever the damage: frames, or the one error that is expected."""
+    draw = random.Random(seed)
+    for suffix, settings in ((".mp4", H264), (".mkv", H264), (".avi", MPEG4)):
+        write_video(tmp_path / f"good{suffix}", moving_frames(30, 48, 64), fps=25, **settings)
+        for number in range(12):
+            damaged = bytearray((tmp_path / f"good{suffix}").read_bytes())
+            for _ in range(draw.choice([1, 10, 60])):
+                damaged[draw.randrange(draw.choice([len(damaged), 1500]))] = draw.randrange(256)
+            path = tmp_path / f"{number}{suffix}"
+            path.write_bytes(damaged[: draw.choice([len(damaged), draw.randrange(1, len(damaged))])])
+            for read in (lambda p=path: inspect(p), lambda p=path: read_frames(p, [3, 25], seekable=True)):
+                with contextlib.suppress(BrokenVideo):
+                    read()
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".avi"])
