@@ -4,8 +4,8 @@ python benchmarks/decode.py [FOLDER] [--films 8] [--clips 32] [--rounds 3] [--se
 
 FOLDER holds videos; without one, films of 640x480 and ten seconds are made from photographs. Every film is read as it
 is stored, and transcoded to short side 256 with a key frame every 16 frames at the same quality. A clip opens its file
-anew, as an epoch does; one thread decodes. One core counts processor seconds, so that other work on the machine matters
-little; all cores counts time on the clock, one process a core. Decoders take turns and ratios are taken turn by turn.
+anew, as an epoch does; one thread decodes, and on all cores one process a core. Time is what the processors spent, so
+that other work on the machine matters little. Decoders take turns and ratios are taken turn by turn.
 decord, torchcodec (which needs FFmpeg's shared libraries) and OpenCV are compared where they are installed:
 pip install 'vssl[bench]'.
 """
@@ -33,7 +33,7 @@ sys.path.insert(0, str(CHECKOUT))
 
 SIDE = 128
 SHAPES = ((16, 2), (32, 1))  # frames, stride
-QUALITY = "23"
+QUALITY = 23
 Read = Callable[[str, list[int]], NDArray[np.uint8]]  # path, frame numbers -> (T, 128, 128, 3)
 
 
@@ -56,8 +56,6 @@ class Film:
 class Measured:
     frames: int
     cpu_s: float
-    began: float
-    ended: float
     grown_mb: float  # peak memory above what the process had before its first clip
     peak_mb: float
 
@@ -144,15 +142,15 @@ def measure(
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     while time.time() < starts_at:
         time.sleep(0.001)
-    began, cpu = time.time(), time.process_time()
+    cpu = time.process_time()
     for number in range(clips):
         film = films[number % len(films)]
         start = draws.randrange(film.frames - (num_frames - 1) * stride)
         clip = readers[film](film.path, list(range(start, start + (num_frames - 1) * stride + 1, stride)))
         assert clip.shape == (num_frames, SIDE, SIDE, 3), (name, clip.shape)
-    cpu_s, ended = time.process_time() - cpu, time.time()
+    cpu_s = time.process_time() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return Measured(clips * num_frames, cpu_s, began, ended, (peak - before) / 1024, peak / 1024)
+    return Measured(clips * num_frames, cpu_s, (peak - before) / 1024, peak / 1024)
 
 
 def unavailable(name: str, film: Film) -> str:
@@ -186,12 +184,7 @@ def compare(films: Sequence[Film], names: Sequence[str], clips: int, rounds: int
                         for worker in range(workers)
                     ]
                     found = in_fresh_processes(calls)
-                    seconds = (
-                        found[0].cpu_s
-                        if workers == 1
-                        else max(one.ended for one in found) - min(one.began for one in found)
-                    )
-                    speeds[name].append(sum(one.frames for one in found) / seconds)
+                    speeds[name].append(sum(one.frames / one.cpu_s for one in found))
                     memory[name] = found[0]
             if workers == 1:
                 ours[shape] = statistics.median(speeds["vssl"])
@@ -240,15 +233,15 @@ def described(path: Path) -> Film | None:
 def make(path: Path, seed: int) -> None:
     from vssl.data.decode import write_video
 
-    write_video(path, made_film(seed, 300), codec="libx264", fps=30, options={"crf": QUALITY})
+    write_video(path, made_film(seed, 300), codec="libx264", fps=30, options={"crf": str(QUALITY)})
 
 
-def transcode(source: Path, path: Path) -> None:
-    from vssl.data.decode import all_frames, inspect, write_video
+def smaller(source: Path, path: Path) -> None:
+    from vssl.data.decode import inspect
+    from vssl.data.transcode import Target, transcode
 
-    frames = (frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in all_frames(source, short_side=256))
-    options = {"crf": QUALITY, "g": "16"}
-    write_video(path, frames, codec="libx264", fps=inspect(source).fps or 25.0, options=options)
+    target = Target(short_side=256, keyframe_interval=16, quality=QUALITY, preset="medium")
+    transcode(source, path, target, inspect(source).fps or 25.0)
 
 
 def main() -> None:
@@ -271,7 +264,7 @@ def main() -> None:
             paths = found[:: max(1, len(found) // options.films)][: options.films]
         small = [folder / f"small {number}.mp4" for number in range(len(paths))]
         for source, path in zip(paths, small):
-            in_fresh_processes([(source, path)], transcode)
+            in_fresh_processes([(source, path)], smaller)
         sets = {
             name: [film for (film,) in (in_fresh_processes([(path,)], described) for path in of) if film is not None]
             for name, of in (("as stored", paths), ("short side 256, key frames 16 apart", small))
