@@ -20,7 +20,7 @@ _MEANINGS = {
     "Priority": Meaning("jobs of higher priority stand before it"),
     "Dependency": Meaning("what it depends on has not ended"),
     "DependencyNeverSatisfied": Meaning("what it depends on has failed", "mend that and run the same line again"),
-    "JobHeldUser": Meaning("held by its owner", "the same line takes it up, or `scontrol release {job}` does"),
+    "JobHeldUser": Meaning("held by its owner", "`scontrol release {job}` lets it go"),
     "JobHeldAdmin": Meaning("held by the administrators, or by Slurm after failed starts", "ask them to release {job}"),
     "JobHoldMaxRequeue": Meaning("Slurm held it: it was requeued too often", "`vssl cancel`, then the same line again"),
     "BeginTime": Meaning("its begin time has not come", "any vssl verb on this machine clears that"),

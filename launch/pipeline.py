@@ -17,7 +17,7 @@ if __package__ in (None, ""):
     _elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != _CHECKOUT / "launch"]
     sys.path[:] = [str(_CHECKOUT), *_elsewhere]
 
-from launch.command_line import CommandLine, parse
+from launch.command_line import ACTIONS, EXECUTORS, FLAGS, KEYS, CommandLine, parse
 from launch.compose import Composer
 from launch.exit_codes import BAD_INPUT, DONE, TRY_AGAIN
 from launch.plan import Plan
@@ -28,9 +28,17 @@ from launch.splits import check_splits
 from launch.store import DEFAULT_VISIBILITY_S, Store, default_root
 from vssl.config import ConfigError
 
+_USAGE = f"""sweep=NAME [KEY=VALUE ...] [{"] [".join(FLAGS)}]
+keys: {", ".join(KEYS)}
+  action={"|".join(ACTIONS)}   executor={"|".join(EXECUTORS)}
+  grid.STAGE.KEY=[VALUE,...]   stages.STAGE.KEY=VALUE   (STAGE: a stage, a template, or `all`)"""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run a line; returns the exit code."""
+    if "--help" in arguments or "-h" in arguments:
+        print(f"usage: python launch/pipeline.py {_USAGE}\nREADME.md explains each with an example.")
+        return DONE
     try:
         return _run(parse(arguments, _here()))
     except ConfigError as error:

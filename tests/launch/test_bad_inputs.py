@@ -62,7 +62,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         PLAN + "stages.single.method.bn=shufle",
         ("`method.bn` is 'shufle'", "`shuffle`?", "shuffle, local, sync"),
     ),
-    Row("wrong group choice", PLAN + "stages.all.backbone=s3x", ("`s3x`", "`s3d`?", "accepted: s3d, tiny")),
+    Row("wrong group choice", PLAN + "stages.all.backbone=s3x", ("`s3x`", "`s3d`?", "accepted: r21d, s3d, s3dg, tiny")),
     Row(
         "out of bounds",
         PLAN + "stages.single.augment.flip_probability=2",
@@ -74,7 +74,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         PLAN + "stages.linear.schedule.name=cosin",
         ("`schedule.name` is 'cosin'", "`cosine`?", "accepted: cosine, milestones"),
     ),
-    Row("unknown resources", PLAN + "stages.linear.resources=cpus", ("`cpus`", "`cpu`?", "accepted: cpu, flow")),
+    Row("unknown resources", PLAN + "stages.linear.resources=cpus", ("`cpus`", "`cpu`?", "accepted: cpu, finetune")),
     Row(
         "axis that no stage reads",
         PLAN + "grid.retrieval.optim.base_lr=[0.1,0.3]",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from launch.command_line import FLAGS, KEYS
 from launch.executors import slurm
 from launch.pipeline import main
 from launch.planner import CHECKOUT
@@ -139,6 +140,13 @@ def test_inside_an_allocation_auto_asks_what_is_meant(
     assert main(["sweep=vicc_cross", "scale=smoke", f"root={tmp_path / 'root'}"]) == 2
     assert "inside allocation 77" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_names_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert "usage: python launch/pipeline.py sweep=NAME" in said
+    assert all(key in said for key in (*KEYS, *FLAGS, "preflight", "slurm"))
 
 
 def test_where_slurm_is_auto_submits(

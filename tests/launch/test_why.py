@@ -94,7 +94,7 @@ def test_the_queue_gives_its_reasons(plan, store, explain):
         "(the QOS lets only so much run at once; it starts as other jobs end)"
     ]
     (held,) = explain(queue, "second")
-    assert held.endswith("the same line takes it up, or `scontrol release 100_3` does")
+    assert held.endswith("`scontrol release 100_3` lets it go")
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,7 @@ def test_many_lanes_share_a_sentence(stage, make_plan, store):
         f"see `vssl logs {target.folder.name}/single.0`; mend it and run the same line again",
         "cross.0, cross.1, cross.2 and 3 more were cancelled because single failed; "
         "mend that and run the same line again",
-        "single.5 waits in the queue: JobHeldUser (held by its owner); "
-        "the same line takes it up, or `scontrol release 100` does",
+        "single.5 waits in the queue: JobHeldUser (held by its owner); `scontrol release 100` lets it go",
         "cross.3, cross.4, cross.5 wait for single",
         "linear.3, linear.4, linear.5 wait for cross",
         "single.3, single.4 run",
