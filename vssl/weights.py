@@ -92,8 +92,9 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         raise StageError(f"{path}: {error}") from None
     except Exception as error:  # torch's reader of its older format fails in unforeseeable ways
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        told = "" if "weights_only" in reason else f" ({reason})"  # torch then advises to run what is in the file
         raise StageError(
-            f"{path} cannot be read as weights ({reason}); expected a file of a pretrain, linear or finetune stage, "
+            f"{path} cannot be read as weights{told}; expected a file of a pretrain, linear or finetune stage, "
             'a torch.save of {"header": <JSON text>, "tensors": {name: tensor}}, or a checkpoint of ViCC\'s public '
             "code; one that holds more than tensors is made readable by `python -m vssl.exchange import FILE OUT`"
         ) from None

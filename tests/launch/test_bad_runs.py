@@ -78,7 +78,10 @@ def failed(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 @pytest.mark.parametrize(
     ("stage", "says"),
     [
-        ("no-weights", ("text.pt cannot be read as weights", "expected a file of a pretrain or linear stage")),
+        (
+            "no-weights",
+            ("text.pt cannot be read as weights", "expected a file of a pretrain, linear or finetune stage"),
+        ),
         ("misfit", ("{'name': 's3d'}", "{'name': 'tiny', 'width': 16}", "set the same backbone in both")),
         ("damaged", ("none of the checkpoints", "steps 4, 2", "redo the stage from its beginning with force=")),
         (

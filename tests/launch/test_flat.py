@@ -57,7 +57,7 @@ def test_a_stage_that_fails_is_told(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["kind=prob"], "kind is `prob` (did you mean `probe`?)"),
-        (["seed=0,1"], "accepted: flow, pretrain"),
+        (["seed=0,1"], "accepted: transcode, flow, pretrain"),
         (["kind=probe", "cluster=a100"], "cluster= goes with hydra/launcher=submitit_slurm"),
         (["kind=probe", "resources=cpuu"], "did you mean `cpu`"),
         (["kind=pretrain", "resources=pretrain_single"], "asks for 4 ranks, and a flat sweep runs one process"),
