@@ -80,7 +80,7 @@ def failed(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     [
         (
             "no-weights",
-            ("text.pt cannot be read as weights", "expected a file of a pretrain, linear or finetune stage"),
+            ("text.pt cannot be read as weights", "a file of a pretrain, linear or finetune stage"),
         ),
         ("misfit", ("{'name': 's3d'}", "{'name': 'tiny', 'width': 16}", "set the same backbone in both")),
         ("damaged", ("none of the checkpoints", "steps 4, 2", "redo the stage from its beginning with force=")),
