@@ -193,7 +193,7 @@ class Settlement:
         if verdict.by_slurm:
             return verdict
         try:
-            if self._patiently(self._put_back) is not None:
+            if self._put_back(sure=known.evidence.slurm is not None) is not None:
                 return verdict
             why = "the controller does not answer"
         except (SchedulerRefusedError, ConfigError) as error:
@@ -205,15 +205,23 @@ class Settlement:
         self._record(verdict, known)
         return verdict
 
-    def _put_back(self) -> bool:
-        """One requeue. An answer that was lost may have been a yes, so what it did is looked up before the next."""
-        try:
-            self.scheduler.requeue(self.allocation.job)
-        except SchedulerSilentError:
-            slurm = SlurmFacts.of(self.scheduler.show_job(self.allocation.job))
+    def _put_back(self, *, sure: bool) -> bool | None:
+        """One requeue; None where the controller stays silent.
+
+        Args:
+            sure: Slurm has just said that this start is the job's newest. Else it is asked before: a node that was
+                lost and came back would requeue its own successor, and an answer that was lost may have been a yes.
+        """
+
+        def put_back() -> bool:
+            nonlocal sure
+            slurm = None if sure else SlurmFacts.of(self.scheduler.show_job(self.allocation.job))
             if slurm is None or slurm.restarts <= self.allocation.restart:
-                raise
-        return True
+                sure = False
+                self.scheduler.requeue(self.allocation.job)
+            return True
+
+        return self._patiently(put_back)
 
     def _patiently(self, ask: Callable[[], T]) -> T | None:
         """An answer of the controller, which may be away for a minute; None where it stays silent."""

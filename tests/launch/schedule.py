@@ -37,7 +37,7 @@ GRACE_S = 6.0
 CALM_LINES = 8  # after which everything must be done: a queue limit sends a pipeline in parts
 IDLE_S = 5.0
 WRITES = ("submit", "release", "cancel")
-OF_A_JOB = ["preempted", "signalled", "rank killed", "job killed", "node lost", "raises", "hangs", "cancelled"]
+OF_A_JOB = ["preempted", "signalled", "rank killed", "job killed", "raises", "hangs", "cancelled", *["node lost"] * 3]
 OF_THE_REST = ["launcher killed", "line", "forgotten", "silent", "answer lost"]
 LINE_TURNS = 110  # a line that sends everything takes about as many
 
@@ -261,11 +261,11 @@ class Schedule:
             start.kill()
             self.slurm.finish(start.job, 137)
         elif kind == "node lost":
-            self.lag_s = self.rng.choice([0.0, 1.0, 200.0])
-            if self.rng.random() < 0.5:
-                start.rank.stalls_until_s = self.world.now_s + self.rng.uniform(0, self.lag_s)
+            self.lag_s = self.rng.choice([0.0, 20.0, 200.0])  # its processes go on beside those of the next start,
+            if self.rng.random() < 0.5:  # or hang for a while in the middle of a write
+                start.rank.stalls_until_s = self.world.now_s + self.rng.uniform(0, min(self.lag_s, 40.0))
             self.slurm.start_anew(start.job)
-            start.job.begin_s = self.world.now_s + self.rng.uniform(1, 121)  # somebody may clear it
+            start.job.begin_s = self.world.now_s + self.rng.uniform(1, 15)  # somebody clears it
             self.lag_s = 0.0
         elif kind in ("raises", "hangs"):
             self.troubled[start.rank] = kind

@@ -238,6 +238,15 @@ def test_a_requeue_whose_answer_was_lost_is_not_repeated(ended):
     assert ended.verdict["decision"] == "requeue"
 
 
+def test_a_start_that_was_replaced_while_the_controller_was_silent_is_not_requeued(ended, monkeypatch):
+    """Its node was lost and is back: the requeue would end the job's newest start, which is healthy."""
+    stopped(ended)
+    monkeypatch.setattr(Settlement, "_ask_slurm", lambda settlement: None)
+    ended.slurm = ScriptedSlurm({"Restarts": "1"})
+    assert ended.settle() == 75
+    assert ended.slurm.requeued == []
+
+
 def test_a_record_of_another_node_may_come_late(store, monkeypatch):
     late = Ended(replace(store, visibility_s=5.0), nodes=2)
     late.claimed()
