@@ -1,13 +1,13 @@
 """Optimisers, and learning rates as functions of the step."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vssl.optim_config import CosineConfig, MilestonesConfig, SGDConfig
+from vssl.optim_config import CosineConfig, JoinedCosineConfig, MilestonesConfig, ScheduleConfig, SGDConfig
 
 
 class LARC(torch.optim.SGD):
@@ -15,9 +15,11 @@ class LARC(torch.optim.SGD):
 
     For a tensor p with gradient g, both non-zero: g <- (g + wd p) * trust |p| / (|g| + wd |p| + eps). Otherwise g is
     used as it is and without weight decay, so biases that start at zero take their first step at the full learning
-    rate. Tensors without gradient are left alone. The scaled gradient enters the momentum.
+    rate. Tensors without gradient are left alone. The scaled gradient enters the momentum. A group whose `trust` is
+    None takes the steps of plain SGD.
 
-    Source: You et al. 2017, arXiv:1708.03888, in the form of apex's LARC(clip=False), which ViCC and SwAV use.
+    Source: You et al. 2017, arXiv:1708.03888, in the form of apex's LARC(clip=False), which ViCC and SwAV use. With
+    nesterov and 1-D tensors in a group without trust it is the LARS of PySlowFast, which FGKVMem uses.
     """
 
     def __init__(
@@ -29,16 +31,18 @@ class LARC(torch.optim.SGD):
         weight_decay: float,
         trust: float,
         eps: float,
+        nesterov: bool = False,
     ) -> None:
-        super().__init__(params, lr=lr, momentum=momentum)  # SGD's own weight decay stays 0
+        super().__init__(params, lr=lr, momentum=momentum, nesterov=nesterov)  # SGD's own weight decay stays 0
         for group in self.param_groups:
-            group |= {"larc_weight_decay": weight_decay, "trust": trust, "eps": eps}
+            group.setdefault("trust", trust)
+            group |= {"larc_weight_decay": weight_decay, "eps": eps}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None:
+                if parameter.grad is not None and group["trust"] is not None:
                     parameter.grad.copy_(self._scaled(parameter, parameter.grad, group))
         loss: float | None = super().step(closure)
         return loss
@@ -53,33 +57,34 @@ class LARC(torch.optim.SGD):
 
 
 def build_optimizer(
-    config: SGDConfig, params: Iterable[nn.Parameter], *, slow: Iterable[nn.Parameter] = (), slow_by: float = 1.0
+    config: SGDConfig, params: Iterable[nn.Parameter], *, lr_scales: Mapping[nn.Parameter, float] | None = None
 ) -> torch.optim.Optimizer:
     """An optimiser over the parameters that can be trained; its learning rate is set anew before each step.
 
     Args:
         config: which one.
         params: what is trained.
-        slow: those of them whose learning rate is divided by `slow_by`.
-        slow_by: more than 1 is slower.
+        lr_scales: factors of the learning rate, of those whose factor is not 1.
     """
-    trainable = [parameter for parameter in params if parameter.requires_grad]
-    names = {id(parameter) for parameter in slow}
-    parts = ([p for p in trainable if id(p) not in names], [p for p in trainable if id(p) in names])
-    if not parts[1]:
-        groups: list[dict[str, Any]] = [{"params": trainable}]
-    else:
-        groups = [{"params": part, "lr_scale": 1 / by} for part, by in zip(parts, (1.0, slow_by))]
+    scales = lr_scales or {}
+    groups: dict[tuple[float, bool], dict[str, Any]] = {}
+    for parameter in params:
+        if parameter.requires_grad:
+            scale, plain = scales.get(parameter, 1.0), parameter.ndim <= 1 and not config.decay_1d
+            group = groups.setdefault((-scale, plain), {"params": [], "lr_scale": scale})
+            group["params"].append(parameter)
+            if plain:
+                group |= {"weight_decay": 0.0, "trust": None}
+    ordered = [groups[key] for key in sorted(groups)]  # of the fastest first
+    common: dict[str, Any] = {
+        "lr": config.base_lr,
+        "momentum": config.momentum,
+        "weight_decay": config.weight_decay,
+        "nesterov": config.nesterov,
+    }
     if config.larc is None:
-        return torch.optim.SGD(groups, lr=config.base_lr, momentum=config.momentum, weight_decay=config.weight_decay)
-    return LARC(
-        groups,
-        lr=config.base_lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        trust=config.larc.trust,
-        eps=config.larc.eps,
-    )
+        return torch.optim.SGD(ordered, **common)
+    return LARC(ordered, **common, trust=config.larc.trust, eps=config.larc.eps)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -88,9 +93,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group.get("lr_scale", 1.0)
 
 
-def learning_rate(
-    schedule: CosineConfig | MilestonesConfig, base_lr: float, *, step: int, epochs: int, steps_per_epoch: int
-) -> float:
+def learning_rate(schedule: ScheduleConfig, base_lr: float, *, step: int, epochs: int, steps_per_epoch: int) -> float:
     """Learning rate of an update.
 
     Args:
@@ -103,6 +106,26 @@ def learning_rate(
     if isinstance(schedule, MilestonesConfig):
         epoch = step // steps_per_epoch
         return base_lr * schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones)
+    if isinstance(schedule, JoinedCosineConfig):
+        return joined_cosine(schedule, base_lr, epoch=step / steps_per_epoch, epochs=epochs)
+    return _cosine(schedule, base_lr, step=step, epochs=epochs, steps_per_epoch=steps_per_epoch)
+
+
+def joined_cosine(schedule: JoinedCosineConfig, base_lr: float, *, epoch: float, epochs: int) -> float:
+    """Learning rate at a point of training, `epoch` passes over the data after its start (a fraction is meant)."""
+    warmup = schedule.warmup_epochs
+    skipped = warmup if schedule.cosine_after_warmup else 0.0
+
+    def cosine(at: float) -> float:
+        done = (at - skipped) / (epochs - skipped)
+        return schedule.final_lr + 0.5 * (base_lr - schedule.final_lr) * (1 + math.cos(math.pi * done))
+
+    if epoch >= warmup:
+        return cosine(epoch)
+    return schedule.warmup_start_lr + (cosine(warmup) - schedule.warmup_start_lr) * epoch / warmup
+
+
+def _cosine(schedule: CosineConfig, base_lr: float, *, step: int, epochs: int, steps_per_epoch: int) -> float:
     warmup = schedule.warmup_epochs * steps_per_epoch
     if step < warmup:  # reaches base_lr at its last step, and the cosine then starts there again
         done = step / (warmup - 1) if warmup > 1 else 0.0

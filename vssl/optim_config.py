@@ -21,6 +21,19 @@ class SGDConfig:
     momentum: float = knob(0.9, doc="momentum", at_least=0, at_most=1)
     weight_decay: float = knob(1e-6, doc="weight decay", at_least=0)
     larc: LARCConfig | None = knob(None, doc="LARC around the update; null: plain SGD")
+    nesterov: bool = knob(False, doc="the momentum looks one step ahead", since="0.2", neutral=False)
+    decay_1d: bool = knob(
+        True,
+        doc="weight decay, and LARC, of 1-D tensors too (biases, normalisation layers); with larc, false is LARS",
+        since="0.2",
+        neutral=True,
+    )
+
+    def __post_init__(self) -> None:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(
+                "nesterov is true and momentum is 0; give a momentum such as 0.9, or set nesterov to false"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +47,40 @@ class CosineConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class JoinedCosineConfig:
+    """Half a cosine over the whole schedule; during the warm-up, a line that joins it at its last point. Per step.
+
+    Source: FGKVMem (Li et al., ACM Multimedia 2023) and PySlowFast, of which it is a fork.
+    """
+
+    name: Literal["joined_cosine"] = "joined_cosine"
+    final_lr: float = knob(0.0, doc="learning rate at the end of the schedule", at_least=0)
+    warmup_epochs: float = knob(0.0, doc="epochs of linear warm-up", at_least=0)
+    warmup_start_lr: float = knob(0.001, doc="learning rate at step 0 of the warm-up", at_least=0)
+    cosine_after_warmup: bool = knob(
+        False, doc="the cosine begins, at base_lr, where the warm-up ends; else at step 0, and is joined on its way"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class MilestonesConfig:
     """base_lr times gamma for each milestone passed; per epoch."""
 
     name: Literal["milestones"] = "milestones"
     milestones: tuple[int, ...] = knob((60, 80), doc="epochs at which the rate drops", at_least=0)
     gamma: float = knob(0.1, doc="factor at each milestone", above=0)
+
+
+ScheduleConfig = CosineConfig | JoinedCosineConfig | MilestonesConfig
+
+
+def refuse_endless_warmup(schedule: ScheduleConfig, epochs: int) -> None:
+    """
+    Raises:
+        ValueError: the schedule is over before its warm-up is.
+    """
+    if not isinstance(schedule, MilestonesConfig) and schedule.warmup_epochs >= epochs:
+        raise ValueError(
+            f"schedule.warmup_epochs is {schedule.warmup_epochs:g} of a schedule of {epochs} epochs; leave at least "
+            f"one epoch after it: at most {epochs - 1}"
+        )

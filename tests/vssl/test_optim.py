@@ -1,6 +1,7 @@
 """LARC and learning rates against the original's numbers and closed forms."""
 
 import copy
+import json
 import math
 
 import numpy as np
@@ -9,8 +10,16 @@ import torch
 from torch import nn
 
 from tests.goldens import golden, golden_tensors
-from vssl.optim import LARC, build_optimizer, learning_rate, set_learning_rate
-from vssl.optim_config import CosineConfig, LARCConfig, MilestonesConfig, SGDConfig
+from vssl.config import ConfigError, build
+from vssl.optim import LARC, build_optimizer, joined_cosine, learning_rate, set_learning_rate
+from vssl.optim_config import (
+    CosineConfig,
+    JoinedCosineConfig,
+    LARCConfig,
+    MilestonesConfig,
+    SGDConfig,
+    refuse_endless_warmup,
+)
 
 
 def test_point_02_larc_golden() -> None:
@@ -107,7 +116,7 @@ def test_point_14_the_backbone_learns_at_a_share_of_the_rate() -> None:
     backbone, head = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     both = [*backbone.parameters(), *head.parameters()]
     for larc in (None, LARCConfig()):
-        optimizer = build_optimizer(SGDConfig(larc=larc), both, slow=backbone.parameters(), slow_by=10)
+        optimizer = build_optimizer(SGDConfig(larc=larc), both, lr_scales=dict.fromkeys(backbone.parameters(), 0.1))
         set_learning_rate(optimizer, 0.1)
         rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
         assert [rates[id(p)] for p in both] == pytest.approx([0.01, 0.01, 0.1, 0.1])
@@ -122,3 +131,118 @@ def test_cosine_starts_at_base_passes_the_middle_and_nears_final() -> None:
     assert 0.2 < rate(99) < 0.201
     assert all(a > b for a, b in zip(map(rate, range(99)), map(rate, range(1, 100))))
     assert rate(25) == pytest.approx(0.2 + 0.4 * (1 + math.sqrt(0.5)))
+
+
+def lars(parameters: list[nn.Parameter], **changes: float) -> torch.optim.Optimizer:
+    return build_optimizer(
+        SGDConfig(
+            larc=LARCConfig(), nesterov=True, decay_1d=False, **({"base_lr": 0.5, "weight_decay": 0.1} | changes)
+        ),
+        parameters,
+    )
+
+
+def test_lars_golden() -> None:
+    arrays = golden("lars_sgd", "fgkvmem")
+    meta = json.loads(str(arrays["meta"]))
+    assert not meta["clip"]
+    assert meta["bn_weight_decay"] == 0  # as other 1-D tensors, whose group has none either
+    names = [key.removeprefix("init.") for key in arrays if key.startswith("init.")]
+    parameters = {name: nn.Parameter(torch.from_numpy(arrays[f"init.{name}"]).clone()) for name in names}
+    config = SGDConfig(
+        momentum=meta["momentum"],
+        weight_decay=meta["weight_decay"],
+        nesterov=meta["nesterov"],
+        decay_1d=False,
+        larc=LARCConfig(trust=meta["trust"], eps=meta["eps"]),
+    )
+    optimizer = build_optimizer(config, parameters.values())
+    for step, lr in enumerate(arrays["lrs"]):
+        set_learning_rate(optimizer, float(lr))
+        for name, parameter in parameters.items():
+            parameter.grad = torch.from_numpy(arrays[f"step{step}.grad.{name}"]).clone()
+        optimizer.step()
+        for name, parameter in parameters.items():
+            np.testing.assert_allclose(
+                parameter.detach().numpy(), arrays[f"step{step}.param.{name}"], rtol=0, atol=1e-10, err_msg=name
+            )
+
+
+def test_lars_takes_1d_and_zero_tensors_as_plain_nesterov_without_decay() -> None:
+    bias, zero, matrix = (
+        nn.Parameter(torch.full(shape, value)) for shape, value in (((2,), 3.0), ((2, 2), 0.0), ((1, 2), 4.0))
+    )
+    optimizer = lars([bias, zero, matrix])
+    for parameter in (bias, zero, matrix):
+        parameter.grad = torch.full_like(parameter, 10.0)
+    optimizer.step()
+    plain_step = 0.5 * 1.9 * 10  # lr (1 + momentum) g
+    assert bias.tolist() == [3 - plain_step] * 2
+    assert zero.tolist() == [[-plain_step] * 2] * 2
+    size, slope = 4 * math.sqrt(2), 10 * math.sqrt(2)
+    rate = 0.001 * size / (slope + 0.1 * size + 1e-8)
+    torch.testing.assert_close(matrix.detach(), torch.full((1, 2), 4 - 0.5 * 1.9 * rate * (10 + 0.1 * 4)))
+
+
+def test_lars_state_restores_bit_for_bit() -> None:
+    """Momentum of both groups, into an optimiser that was built anew."""
+    generator = torch.Generator().manual_seed(0)
+    calm = [nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.ones(3))]
+    optimizer = lars(calm)
+    for n in range(6):
+        if n == 3:
+            broken = [nn.Parameter(p.detach().clone()) for p in calm]
+            resumed = lars(broken)
+            resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        gradients = [torch.randn(p.shape, generator=generator) for p in calm]
+        for optimiser, parameters in [(optimizer, calm)] + ([(resumed, broken)] if n >= 3 else []):
+            for parameter, gradient in zip(parameters, gradients):
+                parameter.grad = gradient.clone()
+            optimiser.step()
+    assert all(map(torch.equal, calm, broken))
+
+
+def test_without_larc_1d_tensors_can_be_spared_the_decay() -> None:
+    """As STS's X3D has it."""
+    matrix, bias = nn.Parameter(torch.ones(1, 1)), nn.Parameter(torch.ones(1))
+    for decay_1d, expected in ((True, 0.9), (False, 1.0)):
+        with torch.no_grad():
+            matrix.fill_(1), bias.fill_(1)
+        optimizer = build_optimizer(SGDConfig(base_lr=1.0, weight_decay=0.1, decay_1d=decay_1d), [matrix, bias])
+        matrix.grad, bias.grad = torch.zeros(1, 1), torch.zeros(1)
+        optimizer.step()
+        assert (matrix.item(), bias.item()) == pytest.approx((0.9, expected))
+
+
+def test_joined_cosine_golden() -> None:
+    arrays = golden("lr_schedule", "fgkvmem")
+    cases = [key.removesuffix(".lr") for key in arrays if key.endswith(".lr")]
+    assert cases
+    for case in cases:
+        base, epochs, warmup, start, end, after = arrays[f"{case}.base_max_warm_start_end_after"].tolist()
+        schedule = JoinedCosineConfig(
+            final_lr=end, warmup_epochs=warmup, warmup_start_lr=start, cosine_after_warmup=bool(after)
+        )
+        found = [joined_cosine(schedule, base, epoch=e, epochs=int(epochs)) for e in arrays[f"{case}.epoch"].tolist()]
+        np.testing.assert_allclose(found, arrays[f"{case}.lr"], rtol=0, atol=1e-12, err_msg=case)
+
+
+def test_joined_cosine_joins_where_the_warmup_ends() -> None:
+    def rate(step: int, *, after: bool = False) -> float:
+        schedule = JoinedCosineConfig(warmup_epochs=35, cosine_after_warmup=after)
+        return learning_rate(schedule, 1.2, step=step, epochs=400, steps_per_epoch=1000)
+
+    assert rate(0) == 0.001
+    assert rate(35_000) == pytest.approx(1.2 * (math.cos(math.pi * 35 / 400) + 1) / 2, rel=1e-12)
+    assert rate(34_999) == pytest.approx(rate(35_000), abs=1e-4)
+    assert rate(17_500) == pytest.approx((0.001 + rate(35_000)) / 2)
+    assert rate(35_000, after=True) == pytest.approx(1.2)
+    assert rate(400_000) == pytest.approx(rate(400_000, after=True)) == pytest.approx(0)
+
+
+def test_a_warmup_longer_than_its_schedule_and_nesterov_without_momentum_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"warmup_epochs is 35 of a schedule of 35 epochs.*at most 34"):
+        refuse_endless_warmup(JoinedCosineConfig(warmup_epochs=35), 35)
+    refuse_endless_warmup(JoinedCosineConfig(warmup_epochs=34.5), 35)
+    with pytest.raises(ConfigError, match="nesterov is true and momentum is 0"):
+        build(SGDConfig, {"nesterov": True, "momentum": 0.0})

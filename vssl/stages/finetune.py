@@ -82,11 +82,11 @@ def _train(
             steps_per_epoch=loader.steps_per_epoch,
         )
 
-    slow = () if config.backbone_lr_ratio == 1 else method.backbone.parameters()
+    lr_scales = dict.fromkeys(method.backbone.parameters(), 1 / config.backbone_lr_ratio)
     try:
         train(
             method,
-            build_optimizer(config.optim, method.parameters(), slow=slow, slow_by=config.backbone_lr_ratio),
+            build_optimizer(config.optim, method.parameters(), lr_scales=lr_scales),
             loader,
             run,
             lr_at=lr_at,

@@ -7,7 +7,7 @@ from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
 from vssl.config import knob, nested
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig
 from vssl.data.dataset_config import EvaluationClipsConfig
-from vssl.optim_config import CosineConfig, MilestonesConfig, SGDConfig
+from vssl.optim_config import MilestonesConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
 from vssl.stages.crops_config import TestCrops, refuse_crops_of_crops
 from vssl.stages.runtime_config import RuntimeConfig
 
@@ -36,7 +36,7 @@ class FinetuneConfig:
     test_view: TestViewConfig = nested(TestViewConfig, doc="test views")
     test_crops: TestCrops = knob("centre", doc="centre; five: with the corners; ten: and all of it mirrored")
     optim: SGDConfig = nested(SGDConfig, doc="optimiser")
-    schedule: CosineConfig | MilestonesConfig = nested(MilestonesConfig, doc="learning rate over training")
+    schedule: ScheduleConfig = nested(MilestonesConfig, doc="learning rate over training")
     runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading, checkpoints")
 
     def __post_init__(self) -> None:
@@ -54,6 +54,7 @@ class FinetuneConfig:
                 f"global_batch_size is {self.global_batch_size}, not a multiple of bn_group_size "
                 f"({self.bn_group_size}); make it one, or set bn_group_size to {self.global_batch_size}"
             )
+        refuse_endless_warmup(self.schedule, self.epochs)
         refuse_crops_of_crops(self.test_crops, self.test_view)
 
     def reads(self) -> frozenset[str]:

@@ -6,7 +6,7 @@ from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
 from vssl.config import knob, nested
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig
 from vssl.data.dataset_config import EvaluationClipsConfig
-from vssl.optim_config import CosineConfig, MilestonesConfig, SGDConfig
+from vssl.optim_config import MilestonesConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
 from vssl.stages.crops_config import TestCrops, refuse_crops_of_crops
 from vssl.stages.runtime_config import RuntimeConfig
 
@@ -26,7 +26,7 @@ class LinearConfig:
         "centre", doc="centre; five: with the corners; ten: and all of it mirrored", since="0.2", neutral="centre"
     )
     optim: SGDConfig = nested(SGDConfig, doc="optimiser of the head")
-    schedule: CosineConfig | MilestonesConfig = nested(MilestonesConfig, doc="learning rate over training")
+    schedule: ScheduleConfig = nested(MilestonesConfig, doc="learning rate over training")
     runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading, checkpoints")
 
     def __post_init__(self) -> None:
@@ -34,6 +34,7 @@ class LinearConfig:
             raise ValueError(
                 "data.modality is both, and a linear probe reads one stream; accepted: rgb, flow (fusion joins the two)"
             )
+        refuse_endless_warmup(self.schedule, self.epochs)
         refuse_crops_of_crops(self.test_crops, self.test_view)
 
     def reads(self) -> frozenset[str]:

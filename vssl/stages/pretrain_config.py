@@ -7,7 +7,7 @@ from vssl.config import knob, nested
 from vssl.data.augment_config import TwoViewAugmentConfig
 from vssl.data.dataset_config import ClipsConfig
 from vssl.methods.vicc_config import ViCCConfig
-from vssl.optim_config import CosineConfig, MilestonesConfig, SGDConfig
+from vssl.optim_config import CosineConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
 from vssl.stages.runtime_config import RuntimeConfig
 
 
@@ -22,7 +22,7 @@ class PretrainConfig:
     data: ClipsConfig = knob(doc="videos and clips")
     augment: TwoViewAugmentConfig = nested(TwoViewAugmentConfig, doc="how a clip becomes views")
     optim: SGDConfig = nested(SGDConfig, doc="optimiser")
-    schedule: CosineConfig | MilestonesConfig = nested(CosineConfig, doc="learning rate over training")
+    schedule: ScheduleConfig = nested(CosineConfig, doc="learning rate over training")
     runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading, checkpoints")
 
     def __post_init__(self) -> None:
@@ -36,6 +36,7 @@ class PretrainConfig:
                 f"schedule_epochs is {self.schedule_epochs}, shorter than epochs ({self.epochs}); set it to at least "
                 f"{self.epochs}, or to null for a schedule as long as the training"
             )
+        refuse_endless_warmup(self.schedule, self.schedule_epochs or self.epochs)
         _refuse_remainder("method.queue_len", self.method.queue_len, "global_batch_size", self.global_batch_size)
         _refuse_remainder(
             "global_batch_size", self.global_batch_size, "method.bn_group_size", self.method.bn_group_size
