@@ -18,7 +18,9 @@ FLAGS = ("--follow", "--mermaid")
 ACTIONS = ("submit", "plan", "preflight", "render")
 EXECUTORS = ("auto", "slurm", "local", "debug")
 _SETTING = "STAGE.KEY=VALUE, with `all` as STAGE for every stage"
-_STORE_KEYS = "store.read=[FOLDER,...], store.artifact_root.KIND=FOLDER and store.visibility_s=SECONDS"
+_STORE_KEYS = (
+    "store.read=[FOLDER,...], store.artifact_root.KIND=FOLDER, store.visibility_s=SECONDS and store.strict=true|false"
+)
 Values = tuple[tuple[str, Any], ...]  # (dotted key, value), in the order given
 
 
@@ -38,6 +40,7 @@ class CommandLine:
     store_read: tuple[Path, ...] = ()
     artifact_root: Mapping[str, Path] = field(default_factory=dict)  # kind -> folder
     visibility_s: float | None = None  # how long a name made on one node may be invisible on another
+    strict: bool = False  # refuse to go on with what other code or packages began
     follow: bool = False  # stay until the queue has taken everything
     mermaid: bool = False  # the graph as text for a Mermaid diagram
     grid: Values = ()  # ("linear.optim.base_lr", [0.1, 0.3])
@@ -144,16 +147,19 @@ def _selectors(given: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def _store(given: Mapping[str, Any], cwd: Path) -> dict[str, Any]:
-    """Stores to read, kind -> where its artifacts lie, and how late names may come into sight."""
+    """Stores to read, kind -> where its artifacts lie, how late names may come into sight, and what may go on."""
     read: tuple[Path, ...] = ()
     roots: dict[str, Path] = {}
     visibility_s: float | None = None
+    strict = False
     for key, value in _under(given, "store", _STORE_KEYS):
         top, _, kind = key.partition(".")
         if key == "read":
             read = tuple(_folder(item, "store.read", cwd) for item in _list(value))
         elif key == "visibility_s" and isinstance(value, int | float) and 0 <= value < math.inf:
             visibility_s = float(value)
+        elif key == "strict" and isinstance(value, bool):
+            strict = value
         elif top == "artifact_root" and (kind or isinstance(value, dict)):
             for name, folder in {kind: value}.items() if kind else value.items():
                 if name not in STAGES:
@@ -162,10 +168,10 @@ def _store(given: Mapping[str, Any], cwd: Path) -> dict[str, Any]:
                     )
                 roots[name] = _folder(folder, f"store.artifact_root.{name}", cwd)
         else:
-            known = ("read", "artifact_root", "visibility_s")
+            known = ("read", "artifact_root", "visibility_s", "strict")
             near = "" if top in known else nearest(top, known)
             raise ConfigError(f"`store.{key}` is {value!r}{near}; accepted: {_STORE_KEYS}")
-    return {"store_read": read, "artifact_root": roots, "visibility_s": visibility_s}
+    return {"store_read": read, "artifact_root": roots, "visibility_s": visibility_s, "strict": strict}
 
 
 def _under(given: Mapping[str, Any], top: str, form: str) -> Values:

@@ -24,6 +24,7 @@ from launch.exit_codes import DONE, FAILED, TRY_AGAIN
 from launch.exit_records import Ending, ExitRecords
 from launch.failures import ending_of, is_known
 from launch.guard import RefusedError, resolve_inputs
+from launch.half_trained import begun_under, strict_refusal
 from launch.heartbeat import beating
 from launch.provenance import changed_versions, code_digest, versions
 from launch.push import pushing_stage
@@ -182,6 +183,8 @@ class Execution:
             "inputs": described,
             **self._facts(),
         }
+        if store.strict and (changed := begun_under(self.folder)):
+            raise RefusedError(strict_refusal(element.name, changed))
         with store.writing():
             folder = store.prepare_folder(element.folder, element.kind)
             folder.rendezvous.mkdir(exist_ok=True)

@@ -20,6 +20,7 @@ if __package__ in (None, ""):
 from launch.command_line import ACTIONS, EXECUTORS, FLAGS, KEYS, CommandLine, parse
 from launch.compose import Composer
 from launch.exit_codes import BAD_INPUT, DONE, TRY_AGAIN
+from launch.half_trained import check_half_trained
 from launch.plan import Plan
 from launch.planner import make_plan
 from launch.profiles import Profile, read_profile
@@ -91,6 +92,8 @@ def _run(line: CommandLine) -> int:
 
         assert profile is not None
         return render(plan, chosen, store, profile=profile, force=selection.force)
+    if store.strict and executor != "debug":
+        check_half_trained(plan, set(chosen) - set(selection.force), store)
     if executor == "slurm":
         from launch.executors import slurm
 
@@ -115,6 +118,7 @@ def _store(line: CommandLine, profile: Profile | None) -> Store:
         read=line.store_read,
         artifact_root=line.artifact_root,
         visibility_s=visibility_s or 0.0,
+        strict=line.strict,
     )
 
 

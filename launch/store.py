@@ -46,12 +46,14 @@ class Store:
         read: other stores, whose finished stages may be read.
         artifact_root: kind -> folder on another disk that holds the artifacts of that kind.
         visibility_s: how long a name that another machine wrote may stay invisible here; 0 on one machine.
+        strict: what is half done goes on under the code and packages that began it, or not at all.
     """
 
     root: Path
     read: tuple[Path, ...] = ()
     artifact_root: Mapping[str, Path] = field(default_factory=dict)
     visibility_s: float = DEFAULT_VISIBILITY_S
+    strict: bool = False
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any]) -> "Store":
@@ -60,6 +62,7 @@ class Store:
             tuple(Path(path) for path in mapping["read"]),
             {kind: Path(path) for kind, path in mapping["artifact_root"].items()},
             float(mapping["visibility_s"]),
+            bool(mapping.get("strict", False)),  # older records do not say
         )
 
     def to_mapping(self) -> dict[str, Any]:
@@ -69,6 +72,7 @@ class Store:
             "read": [str(path.absolute()) for path in self.read],
             "artifact_root": {kind: str(path.absolute()) for kind, path in self.artifact_root.items()},
             "visibility_s": self.visibility_s,
+            "strict": self.strict,
         }
 
     def stage(self, name: str) -> StageFolder:

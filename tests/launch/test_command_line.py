@@ -52,6 +52,10 @@ def test_flags_stand_anywhere() -> None:
     assert parse(["sweep=s"], CWD).visibility_s is None
 
 
+def test_a_strict_store_is_asked_for() -> None:
+    assert [parse(["sweep=s", *words], CWD).strict for words in ([], ["store.strict=true"])] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -59,6 +63,7 @@ def test_flags_stand_anywhere() -> None:
         (["sweep=s", "--mermaid"], "--mermaid draws a plan; say action=plan"),
         (["sweep=s", "action=plan", "--follow"], "--follow stays with a submission"),
         (["sweep=s", "store.visibility_s=-1"], r"`store.visibility_s` is -1; accepted: store.read="),
+        (["sweep=s", "store.strict=1"], r"`store.strict` is 1; accepted: .*store.strict=true|false"),
         ([], "sweep=vicc_cross"),
         (["sweep="], "no sweep"),
         (["sweep=s", "swep=t"], "unknown key `swep`.*did you mean `sweep`.*stages"),
