@@ -53,7 +53,7 @@ def test_a_job_of_a_strict_store_refuses_too(chain, run_stage, store, other_code
     assert run_stage(chain, "first", fail_at=1) == 1
     record = element(chain["first"], chain, "pipeline")
     other_code()
-    with pytest.raises(RefusedError, match="store.strict=true goes on under equal code and packages alone"):
+    with pytest.raises(RefusedError, match=r"store\.strict=true goes on under equal code and packages alone"):
         run_element(record, strict, Launch(nonce="again"), batch="batch")
     assert code_digest() != "0" * 64  # the real one, which the first attempt recorded
     assert run_element(record, store, Launch(nonce="again"), batch="batch") == 0
