@@ -3,34 +3,48 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vssl.backbones.build import Backbone
-from vssl.distributed import rank, world_size
+from vssl.distributed import all_gather_cat, rank, world_size
 from vssl.methods import Position
 from vssl.nn.heads import ClassifierHead
-from vssl.randomness import stream
+from vssl.nn.mixup import Mix, draw_mix, mixed, mixed_hits, soft_targets
+from vssl.nn.mixup_config import MixupConfig
+from vssl.randomness import seed_of, stream
 
 
 class Supervised(nn.Module):
     """Backbone, global average pool, dropout, one linear layer.
 
-    Source: fine-tuning in ViCC (Toering et al., WACV 2022) and its public code. Dropout is drawn for the global batch
-    from (seed, step), so neither ranks nor restarts change it.
+    Source: fine-tuning in ViCC (Toering et al., WACV 2022) and its public code; with mixup, in FGKVMem (Li et al., ACM
+    Multimedia 2023). Dropout and mixup are drawn for the global batch from (seed, step), so neither ranks nor restarts
+    change them; the original draws a mix for each GPU's batch.
 
     Args:
         backbone: with an attribute `num_features`.
         num_classes: K.
         dropout: probability, of pooled features.
-        seed: of dropout and of the batch's flip.
+        seed: of dropout, of mixes and of the batch's flip.
         batch_flip: probability that a whole batch is mirrored, one coin a step as in the public code; 0 where each
             video has its own, drawn with its view.
+        mixup: how clips of a batch are mixed; None: not at all.
+        label_smoothing: share of a label that is spread evenly over all classes.
     """
 
     def __init__(
-        self, backbone: Backbone, num_classes: int, *, dropout: float, seed: int, batch_flip: float = 0.0
+        self,
+        backbone: Backbone,
+        num_classes: int,
+        *,
+        dropout: float,
+        seed: int,
+        batch_flip: float = 0.0,
+        mixup: MixupConfig | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -38,20 +52,30 @@ class Supervised(nn.Module):
         self.dropout = dropout
         self.seed = seed
         self.batch_flip = batch_flip
+        self.mixup = mixup
+        self.label_smoothing = label_smoothing
 
     def forward(self, batch: Mapping[str, Any], position: Position) -> tuple[Tensor, dict[str, Tensor | float]]:
-        """Mean cross-entropy of this rank's videos, and `accuracy` of the training clips."""
+        """Mean cross-entropy of this rank's videos, and `accuracy` of the training clips; of mixed ones, `top5` too."""
         (views,) = batch["streams"].values()  # (B, 1, 3, T, H, W)
         clips, labels = views[:, 0], batch["labels"]
         coin = torch.rand((), generator=stream(self.seed, position.step, "flip")).item()
         if coin < self.batch_flip:
             clips = clips.flip(-1)
+        mix = self._mix(clips, position)
+        if mix.share < 1:
+            clips = mixed(clips, _partners(clips), mix)
         features = self.backbone(clips)
         with torch.autocast(features.device.type, enabled=False):
             pooled = self.head.pool(features)  # (B, F), float32
             logits = self.head(pooled * self._kept(pooled, position))
-            accuracy = (logits.argmax(dim=1) == labels).double().mean()
-            return F.cross_entropy(logits, labels), {"accuracy": accuracy}
+            if self.mixup is None:
+                accuracy = (logits.argmax(dim=1) == labels).double().mean()
+                return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing), {"accuracy": accuracy}
+            targets = soft_targets(
+                labels, _partners(labels), mix, num_classes=logits.shape[1], smoothing=self.label_smoothing
+            )
+            return F.cross_entropy(logits, targets), {**mixed_hits(logits, targets)}
 
     def classify(self, clips: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B, K) logits without dropout, in float32."""
@@ -70,9 +94,21 @@ class Supervised(nn.Module):
         """`backbone.*` and `head.*`."""
         return {name: tensor.detach().cpu().clone() for name, tensor in self.state_dict().items()}
 
+    def _mix(self, clips: Tensor, position: Position) -> Mix:
+        if self.mixup is None:
+            return Mix(1.0)
+        height, width = clips.shape[-2:]
+        return draw_mix(self.mixup, height, width, np.random.default_rng(seed_of(self.seed, position.step, "mix")))
+
     def _kept(self, pooled: Tensor, position: Position) -> Tensor:
         """This rank's part of the dropout mask, (B, F), scaled so that its mean is 1."""
         local, features = pooled.shape
         drawn = torch.rand(local * world_size(), features, generator=stream(self.seed, position.step, "dropout"))
         mine = drawn[rank() * local : (rank() + 1) * local]
         return ((mine >= self.dropout).float() / (1 - self.dropout)).to(pooled)
+
+
+def _partners(part: Tensor) -> Tensor:
+    """What stands opposite in the global batch: this rank's part of it reversed."""
+    local = len(part)
+    return all_gather_cat(part).flip(0)[rank() * local : (rank() + 1) * local]

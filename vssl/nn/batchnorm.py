@@ -60,8 +60,9 @@ class SyncBatchNorm3d(nn.BatchNorm3d):
         assert self.num_batches_tracked is not None
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
-            self.running_mean.lerp_(mean, _MOMENTUM)
-            self.running_var.lerp_(variance * count / (count - 1), _MOMENTUM)
+            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            self.running_mean.lerp_(mean, share)
+            self.running_var.lerp_(variance * count / (count - 1), share)
         normalised: Tensor = output
         return normalised
 
