@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vssl.evals.features import unit
+
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
@@ -44,6 +46,20 @@ def centred(features: Tensor) -> Tensor:
 def cosine_similarity(queries: Tensor, gallery: Tensor) -> Tensor:
     """(Q, G) cosine similarity; queries and gallery are each centred by their own mean."""
     return centred(queries) @ centred(gallery).T
+
+
+def plain_cosine_similarity(queries: Tensor, gallery: Tensor) -> Tensor:
+    """(Q, G) cosine similarity of features as they are: FGKVMem (Li et al., ACM Multimedia 2023)."""
+    return unit(queries) @ unit(gallery).T
+
+
+def dissimilarity(means: Tensor) -> Tensor:
+    """Mean of 1 - cosine over all ordered pairs of a set's vectors, each with itself included.
+
+    Args:
+        means: (..., D) mean of the set's unit vectors; the mean cosine of all pairs is its squared length.
+    """
+    return 1 - means.square().sum(dim=-1)
 
 
 def crop_protocols(per_crop: Tensor) -> dict[str, Tensor]:
