@@ -20,11 +20,15 @@ _ENDING = re.compile(r"_[fulh]_(cm|nm)_np\d+_(fr|ba|le|ri)_(goo|med|bad)_\d+\.\w
 
 
 def split_files(root: Path, fold: int) -> list[Path]:
-    """The files of one division, in the dataset's folder or in one directly below it."""
+    """The files of one division by class, in the dataset's folder or in one directly below it."""
     for folder in (root, *sorted(folders_in(root))):
-        if files := sorted(folder.glob(f"*_test_split{fold}.txt")):
-            return files
+        if files := list(folder.glob(f"*_test_split{fold}.txt")):
+            return sorted(files, key=lambda path: _class(path, fold))  # `climb` before `climb_stairs`
     return []
+
+
+def _class(path: Path, fold: int) -> str:
+    return path.name.removesuffix(f"_test_split{fold}.txt")
 
 
 def from_splits(config: DatasetConfig, root: Path) -> Listing:
@@ -38,7 +42,7 @@ def from_splits(config: DatasetConfig, root: Path) -> Listing:
             f"dataset {config.name}: no <class>_test_split{config.fold}.txt in {root} or a folder of it; unpack "
             "test_train_splits.rar (testTrainMulti_7030_splits) there; data.dataset.fold is 1, 2 or 3"
         )
-    classes = [path.name.removesuffix(f"_test_split{config.fold}.txt") for path in files]
+    classes = [_class(path, config.fold) for path in files]
     named: list[tuple[str, str, str, str]] = []  # class, file, split, where
     unused = 0
     for name, path in zip(classes, files):
