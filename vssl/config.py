@@ -197,6 +197,12 @@ def _by_name(members: Iterable[type]) -> dict[Any, type]:
     }
 
 
+def _first_name(members: Iterable[type]) -> Any:
+    """The name of the member that a mapping without one means: that of the time before there were others, or None."""
+    names = (_fields(member)["name"][0] for member in members)
+    return next((field.metadata["neutral"] for field in names if "neutral" in field.metadata), None)
+
+
 def _config_classes(annotation: Any) -> list[type]:
     if dataclasses.is_dataclass(annotation):
         return [typing.cast(type, annotation)]
@@ -243,7 +249,7 @@ def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
         raise ConfigError(f"`{where}` is {value!r}; expected a mapping with a `name`")
     if isinstance(value, Mapping):
         by_name = _by_name(members)
-        name = value.get("name")
+        name = value.get("name", _first_name(members))
         if name not in by_name:
             raise ConfigError(
                 f"`{where}.name` is {name!r}{nearest(str(name), by_name)}; accepted: {', '.join(sorted(by_name))}"

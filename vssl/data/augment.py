@@ -20,6 +20,7 @@ Resampling = Literal["bicubic", "bilinear"]
 
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # for optical flow too
 KINETICS: Statistics = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
+STATISTICS: dict[str, Statistics] = {"imagenet": IMAGENET, "kinetics": KINETICS}
 
 _TO_LEVELS = 255.999 / 255  # whole levels are cut off and not rounded, as torchvision has it
 
@@ -33,6 +34,7 @@ class JitterDraw:
     saturation: float
     hue: float
     order: tuple[int, ...]
+    whole_clip: bool = False  # contrast is turned around the grey of the clip and not of each frame
 
 
 def to_planes(frames: Tensor) -> Tensor:
@@ -100,7 +102,9 @@ def flip(planes: Tensor) -> Tensor:
 def jitter(planes: Tensor, draw: JitterDraw) -> Tensor:
     operations = (
         lambda x: colour.adjust_brightness(x, draw.brightness),
-        lambda x: colour.adjust_contrast(x, draw.contrast),
+        lambda x: (
+            _adjust_clip_contrast(x, draw.contrast) if draw.whole_clip else colour.adjust_contrast(x, draw.contrast)
+        ),
         lambda x: colour.adjust_saturation(x, draw.saturation),
         lambda x: turn_hue(x, draw.hue),
     )
@@ -108,6 +112,14 @@ def jitter(planes: Tensor, draw: JitterDraw) -> Tensor:
     for index in draw.order:
         planes = operations[index](planes)
     return planes
+
+
+def _adjust_clip_contrast(planes: Tensor, factor: float) -> Tensor:
+    """As of all frames on top of one another in one tall image, which is how PySlowFast has a clip jittered as one."""
+    frames, _, height, width = planes.shape
+    tall = planes.transpose(0, 1).reshape(3, frames * height, width)
+    adjusted: Tensor = colour.adjust_contrast(tall, factor)
+    return adjusted.view(3, frames, height, width).transpose(0, 1)
 
 
 def turn_hue(planes: Tensor, shift: float) -> Tensor:
@@ -146,6 +158,12 @@ def grey(planes: Tensor, channels: Tensor) -> Tensor:
     """
     one = planes.gather(1, channels.view(-1, 1, 1, 1).expand(-1, 1, *planes.shape[-2:]))  # (T, 1, H, W)
     return one.expand(-1, 3, -1, -1)
+
+
+def luma(planes: Tensor) -> Tensor:
+    """Grey as the eye has it, in all three channels."""
+    grey: Tensor = colour.rgb_to_grayscale(planes, num_output_channels=3)
+    return grey
 
 
 def blur(planes: Tensor, sigma: float) -> Tensor:

@@ -10,6 +10,7 @@ from vssl.config import knob
 class TwoViewAugmentConfig:
     """ViCC's pretraining views: one draw per clip, shared by RGB and flow."""
 
+    name: Literal["two-view"] = knob("two-view", doc="which views", since="0.2", neutral="two-view")
     crop_area_min: float = knob(
         0.2, doc="smallest area of the random sized crop, share of the frame", at_least=0, at_most=1
     )
@@ -35,8 +36,9 @@ class TwoViewAugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifyAugmentConfig:
-    """Training views of a linear probe or a fine-tuning."""
+    """Training views of a linear probe or a fine-tuning: ViCC's random sized crops."""
 
+    name: Literal["sized-crop"] = knob("sized-crop", doc="which views", since="0.2", neutral="sized-crop")
     resize_crop: int = knob(
         224, doc="side of the random sized crop before it is resized to crop_size, pixels; 0: none", at_least=0
     )
@@ -53,6 +55,72 @@ class ClassifyAugmentConfig:
 
     def __post_init__(self) -> None:
         _refuse_wide_hue(self.jitter)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipPairAugmentConfig:
+    """Two independent clips of a video, both augmented alike: FGKVMem, and BYOL on video, with MoCo-v2's colours."""
+
+    name: Literal["clip-pair"] = "clip-pair"
+    crop_area: tuple[float, float] = knob(
+        (0.2, 0.766), doc="area of the random sized crop, share of the frame: least, most", above=0, at_most=1
+    )
+    crop_aspect: tuple[float, float] = knob(
+        (0.75, 1.3333), doc="its width over its height, log-uniform: least, most", above=0
+    )
+    flip_probability: float = knob(
+        0.5, doc="horizontal flip; 0 where left and right are classes", at_least=0, at_most=1
+    )
+    jitter_probability: float = knob(0.8, doc="colour jitter", at_least=0, at_most=1)
+    jitter: tuple[float, float, float, float] = knob(
+        (0.6, 0.6, 0.6, 0.15), doc="brightness, contrast, saturation, hue", at_least=0
+    )
+    grey_probability: float = knob(0.2, doc="no colours", at_least=0, at_most=1)
+    blur_probability: float = knob(0.5, doc="Gaussian blur", at_least=0, at_most=1)
+    blur_sigma: tuple[float, float] = knob((0.1, 2.0), doc="its deviation, pixels of the video: least, most", above=0)
+
+    def __post_init__(self) -> None:
+        _refuse_wide_hue(self.jitter)
+        for name in ("crop_area", "crop_aspect", "blur_sigma"):
+            _refuse_reversed(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortSideAugmentConfig:
+    """Training views of a classifier: frames scaled to a random size, of which a random square is cut: FGKVMem."""
+
+    name: Literal["short-side"] = "short-side"
+    short_side: tuple[int, int] = knob(
+        (128, 160), doc="short side of the scaled frame, pixels: least, most; crops of 224: 256, 320", at_least=1
+    )
+    flip_probability: float = knob(
+        0.5, doc="horizontal flip; 0 where left and right are classes", at_least=0, at_most=1
+    )
+    jitter_probability: float = knob(1.0, doc="colour jitter", at_least=0, at_most=1)
+    jitter: tuple[float, float, float, float] = knob(
+        (0.4, 0.4, 0.4, 0.1), doc="brightness, contrast, saturation, hue", at_least=0
+    )
+    grey_probability: float = knob(0.2, doc="no colours", at_least=0, at_most=1)
+
+    def __post_init__(self) -> None:
+        _refuse_wide_hue(self.jitter)
+        _refuse_reversed("short_side", self.short_side)
+
+
+PretrainAugmentConfig = TwoViewAugmentConfig | ClipPairAugmentConfig
+TrainAugmentConfig = ClassifyAugmentConfig | ShortSideAugmentConfig
+
+
+def refuse_small_sides(key: str, sides: tuple[int, int] | None, crop_size: int) -> None:
+    """
+    Raises:
+        ValueError: frames are scaled to a short side that is less than the crop.
+    """
+    if sides and sides[0] < crop_size:
+        raise ValueError(
+            f"{key} begins at {sides[0]}, less than data.crop_size ({crop_size}); scale to at least that, as in "
+            f"[{round(crop_size * 8 / 7)}, {round(crop_size * 10 / 7)}]"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +144,26 @@ class TestViewConfig:
         since="0.2",
         neutral=1,
     )
+    crop_size: int = knob(
+        0,
+        doc="side of a view, pixels, where it is not that of training: FGKVMem takes three crops of 128 of a network "
+        "trained at 112; 0: data.crop_size",
+        at_least=0,
+        since="0.2",
+        neutral=0,
+    )
+    legacy_views: tuple[int, int] | None = knob(
+        None,
+        doc="FGKVMem's public code shows random crops in place of the three, mirrored half of the time, of frames "
+        "scaled to a random short side: its least and most, pixels; null: deterministic crops",
+        at_least=1,
+        since="0.2",
+        neutral=None,
+    )
+
+    def __post_init__(self) -> None:
+        if self.legacy_views is not None:
+            _refuse_reversed("legacy_views", self.legacy_views)
 
 
 def _refuse_wide_hue(jitter: tuple[float, float, float, float]) -> None:
@@ -84,3 +172,8 @@ def _refuse_wide_hue(jitter: tuple[float, float, float, float]) -> None:
             f"jitter is {list(jitter)}: its hue, the last number, is a share of the colour circle to either side; set "
             "it to at most 0.5"
         )
+
+
+def _refuse_reversed(name: str, bounds: tuple[float, float]) -> None:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"{name} is {list(bounds)}: least before most, as in {[bounds[1], bounds[0]]}")

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from vssl.artifacts import Artifact
-from vssl.data.augment import to_view
+from vssl.data.augment import STATISTICS, Statistics, to_view
 from vssl.data.dataset_config import ClipsConfig
 from vssl.data.decode import Frames, read_frames
 from vssl.data.looks import Look
@@ -90,6 +90,11 @@ class ClipDataset:
     @property
     def video_ids(self) -> list[str]:
         return [video.video_id for video in self._videos]
+
+    @property
+    def statistics(self) -> Statistics:
+        """What colours are normalised by."""
+        return STATISTICS[self.config.statistics]
 
     @property
     def classes(self) -> tuple[str, ...]:

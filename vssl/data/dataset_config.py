@@ -155,6 +155,13 @@ class ClipsConfig:
         since="0.2",
         neutral=0,
     )
+    statistics: Literal["imagenet", "kinetics"] = knob(
+        "imagenet",
+        doc="what colours are normalised by: imagenet's means and deviations, or kinetics: 0.45 and 0.225, as "
+        "PySlowFast and FGKVMem have it",
+        since="0.2",
+        neutral="imagenet",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

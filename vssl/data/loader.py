@@ -136,7 +136,7 @@ class TrainLoader:
         views = read["streams"][modality].to(self._device, non_blocking=True)  # from pinned memory, if it is a GPU
         if self._looks_on_device:
             apply_looks(views.flatten(0, 1), read["looks"], MODALITIES.index(modality))
-        return normalise(views)
+        return normalise(views, self.dataset.statistics)
 
     def _report(self, broken: list[Broken]) -> None:
         for one in broken:
@@ -212,7 +212,7 @@ class TestLoader:
     def _batch(self, read: dict[str, Any]) -> WindowBatch:
         return WindowBatch(
             streams={
-                name: normalise(windows.to(self._device, non_blocking=True))
+                name: normalise(windows.to(self._device, non_blocking=True), self.dataset.statistics)
                 for name, windows in read["streams"].items()
             },
             video_indices=read["video_indices"],

@@ -5,6 +5,7 @@ Both do the same with the same draws; values may differ by a level of 255 where 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,15 +22,20 @@ class Look:
 
     jitter: JitterDraw | None = None
     grey_channels: tuple[int, ...] | None = None  # of each modality's frames
+    luma: Literal["before", "after"] | None = None  # grey as the eye has it, before the jitter or after it
     blur_sigma: float | None = None
     flip: bool = False
 
     def apply(self, planes: Tensor, modality: int) -> Tensor:
         """(T, 3, S, S) uint8 -> the same, of this look; modality 0 is RGB, 1 is flow."""
+        if self.luma == "before":
+            planes = augment.luma(planes)
         if self.jitter is not None:
             planes = augment.jitter(planes, self.jitter)
         if self.grey_channels is not None:
             planes = augment.grey(planes, torch.tensor(self.greys(modality, len(planes))))
+        if self.luma == "after":
+            planes = augment.luma(planes)
         if self.blur_sigma is not None:
             planes = augment.blur(planes, self.blur_sigma)
         return augment.flip(planes) if self.flip else planes
@@ -51,8 +57,10 @@ def apply_looks(views: Tensor, looks: Sequence[Look], modality: int) -> Tensor:
     planes = views.transpose(1, 2)  # (N, T, 3, S, S), the same memory
     length = planes.shape[1]
     for rows, change in (
+        (_grey_where(looks, "before"), lambda some, of: _luma(some)),
         (_having(looks, "jitter"), _jitter),
         (_having(looks, "grey_channels"), lambda some, of: _grey(some, [look.greys(modality, length) for look in of])),
+        (_grey_where(looks, "after"), lambda some, of: _luma(some)),
         (_having(looks, "blur_sigma"), _blur),
         ([number for number, look in enumerate(looks) if look.flip], lambda some, of: some.flip(-1)),
     ):
@@ -65,6 +73,10 @@ def _having(looks: Sequence[Look], field: str) -> list[int]:
     return [number for number, look in enumerate(looks) if getattr(look, field) is not None]
 
 
+def _grey_where(looks: Sequence[Look], place: str) -> list[int]:
+    return [number for number, look in enumerate(looks) if look.luma == place]
+
+
 def _jitter(planes: Tensor, looks: Sequence[Look]) -> Tensor:
     draws = [look.jitter for look in looks if look.jitter is not None]
     factors = torch.tensor([(d.brightness, d.contrast, d.saturation, d.hue) for d in draws], device=planes.device)
@@ -74,6 +86,8 @@ def _jitter(planes: Tensor, looks: Sequence[Look]) -> Tensor:
             rows = [row for row, draw in enumerate(draws) if draw.order[place] == number]
             if rows:
                 factor = factors[rows, number].view(-1, 1, 1, 1, 1)
+                if operation is _contrast and draws[rows[0]].whole_clip:  # as of one config all are
+                    operation = _clip_contrast
                 values[rows] = operation(values[rows], factor).clamp_(0, 255).floor_()  # as stored in 8 bits
     return values.to(torch.uint8)
 
@@ -84,6 +98,10 @@ def _brightness(values: Tensor, factor: Tensor) -> Tensor:
 
 def _contrast(values: Tensor, factor: Tensor) -> Tensor:
     return values * factor + _grey_of(values).mean(dim=(-3, -2, -1), keepdim=True) * (1 - factor)
+
+
+def _clip_contrast(values: Tensor, factor: Tensor) -> Tensor:
+    return values * factor + _grey_of(values).mean(dim=(-4, -3, -2, -1), keepdim=True) * (1 - factor)
 
 
 def _saturation(values: Tensor, factor: Tensor) -> Tensor:
@@ -106,6 +124,10 @@ def _grey_of(values: Tensor) -> Tensor:
 def _grey(planes: Tensor, channels: Sequence[tuple[int, ...]]) -> Tensor:
     at = torch.tensor(channels, device=planes.device)[..., None, None, None]  # (N, T, 1, 1, 1)
     return planes.gather(2, at.expand(-1, -1, 1, *planes.shape[-2:])).expand(-1, -1, 3, -1, -1)
+
+
+def _luma(planes: Tensor) -> Tensor:
+    return _grey_of(planes.float()).to(torch.uint8).expand(-1, -1, 3, -1, -1)
 
 
 def _blur(planes: Tensor, looks: Sequence[Look]) -> Tensor:

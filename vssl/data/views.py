@@ -234,11 +234,8 @@ class TestView:
         if self.config.compat_jitter and draw_coin(_TEST_JITTER_PROBABILITY, streams("colour")):
             jitter = draw_jitter(_TEST_JITTER, streams("colour.factors"))
         places = [None] if self.config.num_crops == 1 else [0, 1, 2]
-        return [
-            SquareView(clip, self.config.centre_crop, self.crop_size, jitter, place)
-            for place in places
-            for clip in shown
-        ]
+        side = self.config.crop_size or self.crop_size
+        return [SquareView(clip, self.config.centre_crop, side, jitter, place) for place in places for clip in shown]
 
 
 def _around_one(strength: float, unit: float) -> float:

@@ -1,0 +1,165 @@
+"""Views of FGKVMem and PySlowFast: two independent clips to pretrain on, and a random square of the scaled frame.
+
+The original jitters and blurs whole frames as decoded, in one tall image of all frames of a clip, before it crops.
+Here frames are cropped first, which is several times as fast. So contrast is turned around the grey of what the crop
+shows, a blur takes in nothing of the frames above and below, nor beyond the crop, and colours are turned after it.
+
+Source: FGKVMem (Li et al., ACM Multimedia 2023) and its public code, a fork of PySlowFast.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator, Tensor
+
+from vssl.data import augment
+from vssl.data.augment_config import ClipPairAugmentConfig, ShortSideAugmentConfig, TestViewConfig
+from vssl.data.crops import CropDraw, scaled_size, widest_box
+from vssl.data.looks import Look
+from vssl.data.samplers import VideoClips
+from vssl.data.sampling import Indices
+from vssl.data.views import DrawnView, Streams, draw_coin, draw_jitter
+
+_ATTEMPTS = 10  # tries of a random sized crop before the largest one in the middle is taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedCropView:
+    """One of a pair: a random sized crop, blurred at the video's own size, then resized."""
+
+    indices: Indices
+    look: Look
+    side: int
+    crops: tuple[CropDraw, ...]  # attempts, the first that fits is taken
+    aspect: tuple[float, float]  # of the largest crop in the middle, where none fits
+    blur_sigma: float | None
+
+    def crop(self, frames: Tensor) -> Tensor:
+        planes = augment.to_planes(frames)
+        height, width = planes.shape[-2:]
+        boxes = (draw.box(height, width) for draw in self.crops)
+        box = next((box for box in boxes if box is not None), widest_box(height, width, *self.aspect))
+        planes = augment.crop(planes, box)
+        if self.blur_sigma is not None:
+            planes = augment.blur(planes, self.blur_sigma)
+        return augment.resize(planes, self.side, self.side, "bilinear", antialias=False)
+
+
+@dataclass(frozen=True)
+class ClipPairView:
+    """Two clips of a video, each with draws of its own, the same for all its frames."""
+
+    config: ClipPairAugmentConfig
+    crop_size: int
+
+    def draw(self, streams: Streams, clips: VideoClips) -> Sequence[DrawnView]:
+        config = self.config
+        of = {purpose: streams(purpose) for purpose in ("clip", "crop", "flip", "colour", "grey", "blur")}
+        views = []
+        for _ in range(2):
+            # Everything is drawn whether it is used or not, so that no decision moves another one's draw.
+            jittered = draw_coin(config.jitter_probability, of["colour"])
+            jitter = replace(draw_jitter(config.jitter, of["colour"]), whole_clip=True)
+            blurred = draw_coin(config.blur_probability, of["blur"])
+            sigma = _uniform(config.blur_sigma, of["blur"])
+            look = Look(
+                jitter=jitter if jittered else None,
+                luma="after" if draw_coin(config.grey_probability, of["grey"]) else None,
+                flip=draw_coin(config.flip_probability, of["flip"]),
+            )
+            views.append(
+                SizedCropView(
+                    indices=clips.draw(of["clip"]),
+                    look=look,
+                    side=self.crop_size,
+                    crops=tuple(
+                        draw_sized_crop(config.crop_area, config.crop_aspect, of["crop"]) for _ in range(_ATTEMPTS)
+                    ),
+                    aspect=config.crop_aspect,
+                    blur_sigma=sigma if blurred else None,
+                )
+            )
+        return views
+
+
+def draw_sized_crop(area: tuple[float, float], aspect: tuple[float, float], generator: Generator) -> CropDraw:
+    """An attempt: the area uniform, the aspect log-uniform."""
+    share, shape, left, top = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+    low, high = (math.log(bound) for bound in aspect)
+    return CropDraw(area[0] + (area[1] - area[0]) * share, math.exp(low + (high - low) * shape), False, left, top)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomSquareView:
+    """A square at a random place of the frame scaled to a random size."""
+
+    indices: Indices
+    look: Look
+    side: int
+    short_side: int
+    top: float  # in [0, 1)
+    left: float  # in [0, 1)
+
+    def crop(self, frames: Tensor) -> Tensor:
+        planes = augment.to_planes(frames)
+        height, width = scaled_size(planes.shape[-2], planes.shape[-1], self.short_side)
+        planes = augment.resize(planes, height, width, "bilinear", antialias=False)
+        # The last place that would still fit is left out, as in the original.
+        top, left = int(self.top * (height - self.side)), int(self.left * (width - self.side))
+        return augment.crop(planes, (top, left, self.side, self.side))
+
+
+@dataclass(frozen=True)
+class ShortSideView:
+    """Training view of a probe or a fine-tuning: one random clip, grey or not, then jittered."""
+
+    config: ShortSideAugmentConfig
+    crop_size: int
+
+    def draw(self, streams: Streams, clips: VideoClips) -> Sequence[DrawnView]:
+        config, colour = self.config, streams("colour")
+        jittered = draw_coin(config.jitter_probability, colour)
+        jitter = replace(draw_jitter(config.jitter, colour), whole_clip=True)
+        look = Look(
+            jitter=jitter if jittered else None,
+            luma="before" if draw_coin(config.grey_probability, streams("grey")) else None,
+            flip=draw_coin(config.flip_probability, streams("flip")),
+        )
+        indices = clips.draw(streams("clip"))
+        return [draw_random_square(indices, look, self.crop_size, config.short_side, streams("crop"))]
+
+
+@dataclass(frozen=True)
+class LegacyTestView:
+    """Test clips in random squares, mirrored half of the time, where three crops were meant: the original's views.
+
+    Drawn by the video's id, so that a repetition shows the same; the original's depend on the order of its workers.
+    """
+
+    config: TestViewConfig
+    short_side: tuple[int, int]
+    crop_size: int
+
+    def draw(self, streams: Streams, clips: VideoClips) -> Sequence[DrawnView]:
+        crop, flip = streams("crop"), streams("flip")
+        return [
+            draw_random_square(clip, Look(flip=draw_coin(0.5, flip)), self.crop_size, self.short_side, crop)
+            for clip in clips.spread(self.config.num_clips)
+            for _ in range(self.config.num_crops)
+        ]
+
+
+def draw_random_square(
+    indices: Indices, look: Look, side: int, short_side: tuple[int, int], generator: Generator
+) -> RandomSquareView:
+    short, top, left = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+    low, high = short_side
+    return RandomSquareView(
+        indices=indices, look=look, side=side, short_side=round(low + (high - low) * short), top=top, left=left
+    )
+
+
+def _uniform(bounds: tuple[float, float], generator: Generator) -> float:
+    return bounds[0] + (bounds[1] - bounds[0]) * torch.rand((), generator=generator, dtype=torch.float64).item()

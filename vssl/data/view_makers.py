@@ -1,0 +1,32 @@
+"""From the config of augmentations to what makes views."""
+
+from vssl.data.augment_config import (
+    ClipPairAugmentConfig,
+    PretrainAugmentConfig,
+    ShortSideAugmentConfig,
+    TestViewConfig,
+    TrainAugmentConfig,
+)
+from vssl.data.clip_views import ClipPairView, LegacyTestView, ShortSideView
+from vssl.data.views import ClassifyView, TestView, TwoView, ViewMaker
+
+
+def view_for_pretraining(config: PretrainAugmentConfig, crop_size: int) -> ViewMaker:
+    """Two views of a video."""
+    if isinstance(config, ClipPairAugmentConfig):
+        return ClipPairView(config, crop_size)
+    return TwoView(config, crop_size)
+
+
+def view_for_training(config: TrainAugmentConfig, crop_size: int) -> ViewMaker:
+    """One view of a video, to learn its class from."""
+    if isinstance(config, ShortSideAugmentConfig):
+        return ShortSideView(config, crop_size)
+    return ClassifyView(config, crop_size)
+
+
+def view_for_testing(config: TestViewConfig, crop_size: int, *, one_clip: bool = False) -> ViewMaker:
+    """The clips of a test video, each in its crops; `one_clip`: one random clip in the centre."""
+    if config.legacy_views is not None:
+        return LegacyTestView(config, config.legacy_views, crop_size)
+    return TestView(config, crop_size, one_clip=one_clip)
