@@ -17,7 +17,7 @@ from vssl.stages.linear_config import LinearConfig
 from vssl.stages.pretrain_config import PretrainConfig
 
 BACKBONE = {"name": "tiny", "width": 4}
-STEPS, SAVE_EVERY = 6, 2  # three steps an epoch, so that checkpoints fall inside epochs
+STEPS, EPOCH_STEPS, SAVE_EVERY = 6, 3, 2  # three steps an epoch, so that checkpoints fall inside epochs
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,12 @@ def make_stages(root: Path) -> dict[str, Stage]:
         "single": single,
         "cross": Stage(pretrain.run, pretraining("both", "rgb"), inputs | both, "pretrain-cross"),
         "linear": Stage(linear.run, probing(), inputs | {"weights": both["main"]}, "linear-rgb"),
-        "finetune": Stage(finetune.run, finetuning(), inputs | {"weights": both["main"]}, "finetune-rgb"),
+        "finetune": Stage(
+            finetune.run,
+            finetuning(mixup={}, label_smoothing=0.1, precise_bn_batches=2),
+            inputs | {"weights": both["main"]},
+            "finetune-rgb",
+        ),
     }
 
 

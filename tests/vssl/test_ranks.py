@@ -41,7 +41,9 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
         "cross": pretraining("both", "rgb", batch=4),
         "linear": probing(batch=4),
         "finetune": finetuning(batch=4, compat_batch_flip=True),
-        "finetune-sync": finetuning(batch=4, bn="sync", bn_group_size=None, backbone_lr_ratio=10),
+        "finetune-sync": finetuning(
+            batch=4, bn="sync", bn_group_size=None, backbone_lr_ratio=10, mixup={}, precise_bn_batches=1
+        ),
     }
     inputs = {kind: made[kind if kind in made else "single"].inputs for kind in configs}
     inputs["finetune-sync"] = made["finetune"].inputs

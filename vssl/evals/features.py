@@ -23,6 +23,7 @@ def mean_over_windows(
     count: int,
     *,
     after_each: Callable[[], None] = lambda: None,
+    largest: bool = False,
 ) -> Tensor:
     """Average a network's output over all windows of each video.
 
@@ -33,6 +34,7 @@ def mean_over_windows(
         batches: ((n,) video indices, (n, 3, T, H, W) windows); a video's windows may be spread over batches.
         count: number of videos over all ranks.
         after_each: called after each batch, for signs of life and requests to stop; equally often on all ranks.
+        largest: not the mean but, column by column, the largest output of any window.
 
     Returns:
         (count, D) float32 on the CPU, row i for the video of index i.
@@ -51,7 +53,8 @@ def mean_over_windows(
             for index, output in zip(numbers.tolist(), per_window(clips).float().cpu(), strict=True):
                 windows.setdefault(index, []).append(output)
         after_each()
-    own = [(index, torch.stack(outputs).mean(dim=0)) for index, outputs in windows.items()]
+    stacked = ((index, torch.stack(outputs)) for index, outputs in windows.items())
+    own = [(index, one.amax(dim=0) if largest else one.mean(dim=0)) for index, one in stacked]
     rows = sorted((row for part in all_gather_object(own) for row in part), key=lambda row: row[0])
     indices = [index for index, _ in rows]
     if indices != list(range(count)):

@@ -65,3 +65,8 @@ class ClassifierHead(nn.Module):
 def linear_probe_head(num_features: int, num_classes: int) -> ClassifierHead:
     """The head of the linear probe: unit features, batch-normalised, no dropout."""
     return ClassifierHead(num_features, num_classes, l2_normalise=True, batch_norm=True)
+
+
+def plain_head(num_features: int, num_classes: int) -> ClassifierHead:
+    """A linear layer on pooled features as they are."""
+    return ClassifierHead(num_features, num_classes, l2_normalise=False, batch_norm=False)

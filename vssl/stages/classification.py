@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vssl.artifacts import Inputs
-from vssl.data.views import TestView, ViewMaker
+from vssl.data.view_makers import view_for_testing
 from vssl.distributed import is_main
 from vssl.evals.metrics import chance_top1, top_k
 from vssl.evals.protocols import Described, crop_protocols
@@ -33,6 +33,7 @@ def predict(
     *,
     batch_size: int,
     device: torch.device,
+    largest: bool = False,
 ) -> dict[str, Described]:
     """Probabilities of the test split's videos: softmax per window, mean over windows, mean over crops.
 
@@ -43,6 +44,7 @@ def predict(
         classify: (n, 3, T, H, W) windows -> (n, K) logits, in eval mode.
         batch_size: windows per forward.
         device: where to compute.
+        largest: in place of the mean over windows, the largest probability that a class has in any; it is a score then.
 
     Returns:
         By protocol, of `centre`, `five` and `ten`, up to `test_crops`.
@@ -51,7 +53,7 @@ def predict(
         Stopped: some rank was asked to stop.
     """
     crops = COUNTS[config.test_crops]
-    view: ViewMaker = TestView(config.test_view, config.data.crop_size)
+    view = view_for_testing(config.test_view, config.data.crop_size)
     if crops > 1:
         view = CropsView(config.test_view, config.data.crop_size, crops)
     dataset = clips(config.data, config.data.test_split, inputs, seed=config.seed, view=view)
@@ -60,7 +62,14 @@ def predict(
         return classify(windows).softmax(dim=1)
 
     found = describe(
-        dataset, per_window, run, runtime=config.runtime, batch_size=batch_size, device=device, crops=crops
+        dataset,
+        per_window,
+        run,
+        runtime=config.runtime,
+        batch_size=batch_size,
+        device=device,
+        crops=crops,
+        largest=largest,
     )
     if crops == 1:
         return {"centre": found}

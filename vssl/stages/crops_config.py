@@ -19,3 +19,8 @@ def refuse_crops_of_crops(crops: str, view: TestViewConfig) -> None:
             f"test_crops is {crops} and test_view.num_crops is {view.num_crops}; keep one of them: test_crops=centre, "
             "or test_view.num_crops=1"
         )
+    if crops != "centre" and view.legacy_views is not None:
+        raise ValueError(
+            f"test_crops is {crops} and test_view.legacy_views is given, which are random crops; keep one of them: "
+            "test_crops=centre, or test_view.legacy_views=null"
+        )

@@ -1,22 +1,26 @@
 """End-to-end fine-tuning: a classifier and the backbone under it are trained, then tested on every test video."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from vssl.artifacts import Inputs
 from vssl.checkpoint import identity
-from vssl.data.augment_config import ClassifyAugmentConfig
+from vssl.data.augment_config import TrainAugmentConfig
 from vssl.data.clips import ClipDataset
-from vssl.data.views import ClassifyView
-from vssl.device import placed, prepared
-from vssl.distributed import is_main
+from vssl.data.loader import TrainLoader
+from vssl.data.view_makers import view_for_training
+from vssl.device import autocast, placed, prepared
+from vssl.distributed import any_true, is_main
 from vssl.loop import replaced_over_ranks, train
 from vssl.methods.supervised import Supervised
 from vssl.nn.batchnorm import norm_layer
+from vssl.nn.precise_bn import set_precise_statistics
 from vssl.optim import build_optimizer, learning_rate
 from vssl.randomness import seeded
-from vssl.run import Run
+from vssl.run import Run, Stopped
 from vssl.stages.classification import plot_training, predict, scored
 from vssl.stages.finetune_config import FinetuneConfig
 from vssl.stages.report import training_figures, write_metrics
@@ -36,7 +40,7 @@ def run(config: FinetuneConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         that were too short or broke.
     """
     with prepared(config.runtime) as device:
-        view = ClassifyView(_augment(config), config.data.crop_size)
+        view = view_for_training(_augment(config), config.data.crop_size)
         dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
         backbone = initial_backbone(config, inputs, run, norm_layer(config.bn_group_size))
         with seeded(config.seed, "head"):
@@ -46,6 +50,8 @@ def run(config: FinetuneConfig, inputs: Inputs, run: Run) -> dict[str, float]:
                 dropout=config.dropout,
                 seed=config.seed,
                 batch_flip=config.augment.flip_probability if config.compat_batch_flip else 0.0,
+                mixup=config.mixup,
+                label_smoothing=config.label_smoothing,
             )
         method = placed(method, config.runtime, device)
         figures = _train(config, method, dataset, inputs, run, device)
@@ -61,11 +67,29 @@ def run(config: FinetuneConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     return metrics
 
 
-def _augment(config: FinetuneConfig) -> ClassifyAugmentConfig:
+def _augment(config: FinetuneConfig) -> TrainAugmentConfig:
     """The training views; where the whole batch is mirrored at once, none is by itself."""
     if not config.compat_batch_flip:
         return config.augment
     return replace(config.augment, flip_probability=0.0)
+
+
+def _unmixed(config: FinetuneConfig, loader: TrainLoader, run: Run) -> Iterator[Tensor]:
+    """Clips of the epoch that would come next: a function of the seed alone, whatever was interrupted before.
+
+    The original takes them before every checkpoint and every look at its validation videos; here only the last network
+    is tested, and statistics of one that goes on learning are read by nobody.
+
+    Raises:
+        Stopped: some rank was asked to stop; the last checkpoint holds all that is lost.
+    """
+    count = min(config.precise_bn_batches, loader.steps_per_epoch)
+    for number, batch in zip(range(count), loader.batches(config.epochs)):
+        if is_main():
+            run.beat(number, count)
+        if any(any_true(run.should_stop())):
+            raise Stopped("stopped while statistics of batch normalisation were taken, which will start again")
+        yield batch["streams"][config.data.modality][:, 0]
 
 
 def _train(
@@ -96,6 +120,8 @@ def _train(
             identity=identity(config, inputs),
         )
         replaced = float(len(replaced_over_ranks(loader)))
+        with autocast(config.runtime, device):
+            set_precise_statistics(method.backbone, _unmixed(config, loader, run))
     finally:
         loader.close()
     figures = {f"train_{name}": value for name, value in training_figures(run).items()}

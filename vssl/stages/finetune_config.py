@@ -5,8 +5,15 @@ from typing import Literal
 
 from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
 from vssl.config import knob, nested
-from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig
+from vssl.data.augment_config import (
+    ClassifyAugmentConfig,
+    ShortSideAugmentConfig,
+    TestViewConfig,
+    TrainAugmentConfig,
+    refuse_small_sides,
+)
 from vssl.data.dataset_config import EvaluationClipsConfig
+from vssl.nn.mixup_config import MixupConfig
 from vssl.optim_config import MilestonesConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
 from vssl.stages.crops_config import TestCrops, refuse_crops_of_crops
 from vssl.stages.runtime_config import RuntimeConfig
@@ -20,6 +27,25 @@ class FinetuneConfig:
     epochs: int = knob(500, doc="epochs to train; the last one is tested", at_least=1)
     global_batch_size: int = knob(128, doc="videos per step over all ranks", at_least=2)
     dropout: float = knob(0.9, doc="of pooled features", at_least=0, at_most=0.999)
+    mixup: MixupConfig | None = knob(
+        None, doc="mixup and cutmix of training batches; null: none", since="0.2", neutral=None
+    )
+    label_smoothing: float = knob(
+        0.0,
+        doc="share of a training label that is spread evenly over all classes",
+        at_least=0,
+        at_most=1,
+        since="0.2",
+        neutral=0.0,
+    )
+    precise_bn_batches: int = knob(
+        0,
+        doc="before the test, statistics of batch normalisation are averaged over so many training batches that are "
+        "not mixed, at most an epoch of them; published for FGKVMem: 200; 0: running ones as training left them",
+        at_least=0,
+        since="0.2",
+        neutral=0,
+    )
     backbone_lr_ratio: float = knob(
         1.0, doc="the backbone learns at optim.base_lr divided by this; published: 1 (documented command: 10)", above=0
     )
@@ -32,7 +58,7 @@ class FinetuneConfig:
     )
     backbone: BackboneConfig = nested(S3DConfig, doc="must be the backbone that made the weights")
     data: EvaluationClipsConfig = knob(doc="videos and clips")
-    augment: ClassifyAugmentConfig = nested(ClassifyAugmentConfig, doc="training views")
+    augment: TrainAugmentConfig = nested(ClassifyAugmentConfig, doc="training views")
     test_view: TestViewConfig = nested(TestViewConfig, doc="test views")
     test_crops: TestCrops = knob("centre", doc="centre; five: with the corners; ten: and all of it mirrored")
     optim: SGDConfig = nested(SGDConfig, doc="optimiser")
@@ -54,6 +80,14 @@ class FinetuneConfig:
                 f"global_batch_size is {self.global_batch_size}, not a multiple of bn_group_size "
                 f"({self.bn_group_size}); make it one, or set bn_group_size to {self.global_batch_size}"
             )
+        if self.mixup and self.global_batch_size % 2:
+            raise ValueError(
+                f"global_batch_size is {self.global_batch_size} and mixup is on, which pairs the videos of a batch; "
+                f"take {self.global_batch_size - 1} or {self.global_batch_size + 1}, or set mixup to null"
+            )
+        if isinstance(self.augment, ShortSideAugmentConfig):
+            refuse_small_sides("augment.short_side", self.augment.short_side, self.data.crop_size)
+        refuse_small_sides("test_view.legacy_views", self.test_view.legacy_views, self.data.crop_size)
         refuse_endless_warmup(self.schedule, self.epochs)
         refuse_crops_of_crops(self.test_crops, self.test_view)
 

@@ -11,12 +11,12 @@ from vssl.artifacts import Inputs
 from vssl.backbones.build import Backbone
 from vssl.checkpoint import identity
 from vssl.data.clips import ClipDataset
-from vssl.data.views import ClassifyView
+from vssl.data.view_makers import view_for_training
 from vssl.device import prepared
 from vssl.distributed import all_gather_cat, is_main, rank
 from vssl.loop import replaced_over_ranks, train
 from vssl.methods import Position
-from vssl.nn.heads import linear_probe_head
+from vssl.nn.heads import linear_probe_head, plain_head
 from vssl.optim import build_optimizer, learning_rate
 from vssl.randomness import seeded
 from vssl.run import Run
@@ -31,17 +31,26 @@ class LinearProbe(nn.Module):
     """A frozen backbone in eval mode under a head of which everything is trained, its batch normalisation included.
 
     Source: ViCC (Toering et al., WACV 2022), section 4.3 and the public code. The head's batch statistics are those
-    of the global batch, where the original takes each GPU's.
+    of the global batch, where the original takes each GPU's. FGKVMem's probe is a plain head, and in its public code
+    the backbone stays in training mode.
+
+    Args:
+        backbone: its parameters require no gradient.
+        num_classes: K.
+        plain: no normalisation under the classifier.
+        drifting: in training the backbone normalises by the batch, and its running statistics follow.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int) -> None:
+    def __init__(self, backbone: Backbone, num_classes: int, *, plain: bool = False, drifting: bool = False) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = linear_probe_head(backbone.num_features, num_classes)
+        self.drifting = drifting
+        make_head = plain_head if plain else linear_probe_head
+        self.head = make_head(backbone.num_features, num_classes)
 
     def train(self, mode: bool = True) -> "LinearProbe":
         super().train(mode)
-        self.backbone.eval()
+        self.backbone.train(mode and self.drifting)
         return self
 
     def forward(self, batch: Mapping[str, Any], position: Position) -> tuple[Tensor, dict[str, Tensor | float]]:
@@ -85,11 +94,13 @@ def run(config: LinearConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         that were too short or broke.
     """
     with prepared(config.runtime) as device:
-        view = ClassifyView(config.augment, config.data.crop_size)
+        view = view_for_training(config.augment, config.data.crop_size)
         dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
         backbone = frozen_backbone(config, inputs, run, device)
         with seeded(config.seed, "head"):
-            probe = LinearProbe(backbone, len(dataset.classes)).to(device)
+            probe = LinearProbe(
+                backbone, len(dataset.classes), plain=config.head == "plain", drifting=config.trunk == "train"
+            ).to(device)
         figures = _train(config, probe, dataset, inputs, run, device)
 
         probe.eval()

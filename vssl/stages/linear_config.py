@@ -1,10 +1,17 @@
 """Config of the linear probe. Torch-free."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
 from vssl.config import knob, nested
-from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig
+from vssl.data.augment_config import (
+    ClassifyAugmentConfig,
+    ShortSideAugmentConfig,
+    TestViewConfig,
+    TrainAugmentConfig,
+    refuse_small_sides,
+)
 from vssl.data.dataset_config import EvaluationClipsConfig
 from vssl.optim_config import MilestonesConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
 from vssl.stages.crops_config import TestCrops, refuse_crops_of_crops
@@ -13,17 +20,31 @@ from vssl.stages.runtime_config import RuntimeConfig
 
 @dataclass(frozen=True, kw_only=True)
 class LinearConfig:
-    """A linear classifier on frozen, L2-normalised, batch-normalised features, as in ViCC (arXiv:2106.10137)."""
+    """A linear classifier on frozen features, normalised twice as in ViCC (arXiv:2106.10137), or as they are."""
 
     seed: int = knob(0, doc="of the head, sample order, augmentations, and of an untrained backbone")
     epochs: int = knob(100, doc="epochs to train", at_least=1)
     global_batch_size: int = knob(128, doc="videos per step over all ranks", at_least=2)
     backbone: BackboneConfig = nested(S3DConfig, doc="must be the backbone that made the weights")
     data: EvaluationClipsConfig = knob(doc="videos and clips")
-    augment: ClassifyAugmentConfig = nested(ClassifyAugmentConfig, doc="training views")
+    augment: TrainAugmentConfig = nested(ClassifyAugmentConfig, doc="training views")
     test_view: TestViewConfig = nested(TestViewConfig, doc="test views")
     test_crops: TestCrops = knob(
         "centre", doc="centre; five: with the corners; ten: and all of it mirrored", since="0.2", neutral="centre"
+    )
+    head: Literal["normalised", "plain"] = knob(
+        "normalised",
+        doc="normalised: unit features and batch normalisation under the classifier; plain: the classifier alone, as "
+        "in FGKVMem",
+        since="0.2",
+        neutral="normalised",
+    )
+    trunk: Literal["eval", "train"] = knob(
+        "eval",
+        doc="train: batch normalisation of the frozen backbone takes the batch's statistics, and the running ones, "
+        "which tests use, drift: FGKVMem's public code. eval: nothing of the backbone changes",
+        since="0.2",
+        neutral="eval",
     )
     optim: SGDConfig = nested(SGDConfig, doc="optimiser of the head")
     schedule: ScheduleConfig = nested(MilestonesConfig, doc="learning rate over training")
@@ -34,6 +55,9 @@ class LinearConfig:
             raise ValueError(
                 "data.modality is both, and a linear probe reads one stream; accepted: rgb, flow (fusion joins the two)"
             )
+        if isinstance(self.augment, ShortSideAugmentConfig):
+            refuse_small_sides("augment.short_side", self.augment.short_side, self.data.crop_size)
+        refuse_small_sides("test_view.legacy_views", self.test_view.legacy_views, self.data.crop_size)
         refuse_endless_warmup(self.schedule, self.epochs)
         refuse_crops_of_crops(self.test_crops, self.test_view)
 

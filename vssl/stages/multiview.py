@@ -5,7 +5,7 @@ from torch import Tensor
 from vssl.artifacts import Inputs, one
 from vssl.backbones.build import build_backbone
 from vssl.data.clips import ClipDataset
-from vssl.data.views import TestView
+from vssl.data.view_makers import view_for_testing
 from vssl.device import placed, prepared
 from vssl.distributed import is_main
 from vssl.nn.heads import ClassifierHead
@@ -36,7 +36,7 @@ def run(config: MultiviewConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         raise StageError("no weights are bound; bind those of a linear or a finetune stage to the role `weights`")
     weights = stream_weights(artifact, config.backbone, config.data.modality, run)
     with prepared(config.runtime) as device:
-        view = TestView(config.test_view, config.data.crop_size)
+        view = view_for_testing(config.test_view, config.data.crop_size)
         dataset = clips(config.data, config.data.test_split, inputs, seed=config.seed, view=view)
         head = _head(weights, dataset)
         backbone = build_backbone(config.backbone)
@@ -48,7 +48,10 @@ def run(config: MultiviewConfig, inputs: Inputs, run: Run) -> dict[str, float]:
             logits: Tensor = head(head.pool(backbone(windows)))
             return logits
 
-        predictions = predict(config, inputs, run, classify, batch_size=config.batch_size, device=device)
+        largest = config.scores == "max"
+        predictions = predict(
+            config, inputs, run, classify, batch_size=config.batch_size, device=device, largest=largest
+        )
     metrics = scored(run, predictions)
     if is_main():
         plot_confusion(run, predictions, dataset.classes)

@@ -1,10 +1,11 @@
 """Config of testing a classifier that an earlier stage trained. Torch-free."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
 from vssl.config import knob, nested
-from vssl.data.augment_config import TestViewConfig
+from vssl.data.augment_config import TestViewConfig, refuse_small_sides
 from vssl.data.dataset_config import EvaluationClipsConfig
 from vssl.stages.crops_config import TestCrops, refuse_crops_of_crops
 from vssl.stages.runtime_config import RuntimeConfig
@@ -14,12 +15,18 @@ from vssl.stages.runtime_config import RuntimeConfig
 class MultiviewConfig:
     """Clips and crops of test videos, classified and averaged; nothing is trained."""
 
-    seed: int = knob(0, doc="of `test_view.compat_jitter`")
+    seed: int = knob(0, doc="of `test_view.compat_jitter` and `test_view.legacy_views`")
     batch_size: int = knob(32, doc="windows per forward", semantic=False, at_least=1)
     backbone: BackboneConfig = nested(S3DConfig, doc="must be the backbone that made the weights")
     data: EvaluationClipsConfig = knob(doc="videos and clips")
     test_view: TestViewConfig = nested(TestViewConfig, doc="test views")
     test_crops: TestCrops = knob("ten", doc="centre; five: with the corners; ten: and all of it mirrored")
+    scores: Literal["mean", "max"] = knob(
+        "mean",
+        doc="of a class over a video's views: the mean of its probabilities, which ranks as their sum, or the largest",
+        since="0.2",
+        neutral="mean",
+    )
     runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading")
 
     def __post_init__(self) -> None:
@@ -27,6 +34,7 @@ class MultiviewConfig:
             raise ValueError(
                 "data.modality is both, and a classifier reads one stream; accepted: rgb, flow (fusion joins the two)"
             )
+        refuse_small_sides("test_view.legacy_views", self.test_view.legacy_views, self.data.crop_size)
         refuse_crops_of_crops(self.test_crops, self.test_view)
 
     def reads(self) -> frozenset[str]:

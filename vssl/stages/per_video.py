@@ -25,6 +25,7 @@ def describe(
     batch_size: int,
     device: torch.device,
     crops: int = 1,
+    largest: bool = False,
 ) -> Described:
     """The mean of `per_window` over the windows of each video, in manifest order. All ranks call.
 
@@ -37,6 +38,7 @@ def describe(
         device: where to compute.
         crops: more than 1: the view gives so many crops of each window, one window after the other, and each crop has
             a mean of its own; vectors are then (videos, crops, D).
+        largest: instead of the mean, the largest value of each column.
 
     Raises:
         Stopped: some rank was asked to stop; nothing is lost but the time.
@@ -73,7 +75,7 @@ def describe(
             yield places(batch["video_indices"]), batch["streams"][modality]
 
     with autocast(runtime, device):
-        vectors = mean_over_windows(per_window, batches(), len(dataset) * crops, after_each=after_each)
+        vectors = mean_over_windows(per_window, batches(), len(dataset) * crops, after_each=after_each, largest=largest)
     if crops > 1:
         vectors = vectors.view(len(dataset), crops, -1)
     return Described(names=list(dataset.video_ids), labels=dataset.labels, vectors=vectors)

@@ -16,7 +16,7 @@ from vssl.data.loader import TrainLoader
 from vssl.data.views import ViewMaker
 from vssl.device import placed
 from vssl.distributed import is_main, rank, world_size
-from vssl.nn.batchnorm import NormLayer
+from vssl.nn.batchnorm import NormLayer, SyncBatchNorm3d
 from vssl.randomness import seeded
 from vssl.run import Run, StageError
 from vssl.stages.finetune_config import FinetuneConfig
@@ -85,7 +85,8 @@ def initial_backbone(
 
 def frozen_backbone(config: LinearConfig | RetrievalConfig, inputs: Inputs, run: Run, device: torch.device) -> Backbone:
     """The backbone under evaluation, in eval mode and without gradients: of the bound weights, or untrained."""
-    backbone = initial_backbone(config, inputs, run, nn.BatchNorm3d)
+    drifts = isinstance(config, LinearConfig) and config.trunk == "train"
+    backbone = initial_backbone(config, inputs, run, SyncBatchNorm3d if drifts else nn.BatchNorm3d)
     return placed(backbone.requires_grad_(False).eval(), config.runtime, device)
 
 

@@ -24,6 +24,8 @@ from vssl.evals.metrics import top_k
 from vssl.evals.protocols import Described, crop_protocols, fused_probabilities
 from vssl.methods import Position
 from vssl.methods.supervised import Supervised
+from vssl.nn.mixup import mixed, soft_targets
+from vssl.nn.mixup_config import MixupConfig
 from vssl.randomness import stream
 from vssl.run import StageError
 from vssl.stages import fusion, multiview
@@ -84,6 +86,11 @@ def test_crops_of_crops_are_refused() -> None:
         finetuning(test_crops="ten", test_view={"num_crops": 3})
 
 
+def test_mixup_of_an_odd_batch_is_refused() -> None:
+    with pytest.raises(ConfigError, match="global_batch_size is 3 and mixup is on"):
+        finetuning(batch=3, bn_group_size=3, mixup={})
+
+
 def supervised(**changes: Any) -> Supervised:
     torch.manual_seed(0)
     return Supervised(build_backbone(TinyConfig(width=4)), 3, **({"dropout": 0.9, "seed": 0} | changes))
@@ -107,6 +114,29 @@ def test_dropout_is_a_function_of_the_step_and_keeps_the_mean() -> None:
     assert sorted(kept.unique().tolist()) == pytest.approx([0.0, 10.0])
     assert kept.mean().item() == pytest.approx(1.0, abs=0.3)
     assert torch.equal(supervised(dropout=0.0)._kept(pooled, at(0)), pooled)
+
+
+def test_mixed_batches_are_a_function_of_the_step_and_their_loss_is_of_soft_targets() -> None:
+    clips, labels = torch.randn(4, 1, 3, 4, 16, 16), torch.tensor([0, 1, 2, 0])
+    batch = {"streams": {"rgb": clips}, "labels": labels}
+    method = supervised(dropout=0.0, mixup=MixupConfig(), label_smoothing=0.1)
+    for step in range(4):
+        loss, scalars = method(batch, at(step))
+        assert torch.equal(loss, method(batch, at(step))[0])
+        mix = method._mix(clips[:, 0], at(step))
+        logits = method.classify(mixed(clips[:, 0], clips[:, 0].flip(0), mix))
+        targets = soft_targets(labels, labels.flip(0), mix, num_classes=3, smoothing=0.1)
+        torch.testing.assert_close(loss, -(targets * logits.log_softmax(dim=1)).sum(dim=1).mean())
+        assert set(scalars) == {"accuracy", "top5"}
+    assert len({method._mix(clips[:, 0], at(step)).share for step in range(4)}) == 4
+
+
+def test_label_smoothing_without_mixup() -> None:
+    batch = {"streams": {"rgb": torch.randn(3, 1, 3, 4, 16, 16)}, "labels": torch.tensor([0, 1, 2])}
+    plain, smooth = (supervised(dropout=0.0, label_smoothing=share) for share in (0.0, 0.3))
+    log_p = smooth.classify(batch["streams"]["rgb"][:, 0]).log_softmax(dim=1)
+    expected = 0.7 * plain(batch, at(0))[0] - 0.3 * log_p.mean()
+    torch.testing.assert_close(smooth(batch, at(0))[0], expected)
 
 
 def test_one_coin_mirrors_a_whole_batch() -> None:
@@ -182,6 +212,34 @@ def test_a_classifier_that_is_tested_again_says_the_same(
     own = json.loads((root / stages[kind].name / "artifacts" / "metrics").read_text())
     assert metrics == {name: own[name] for name in metrics}
     torch.testing.assert_close(table(tmp_path, stage), table(root, stages[kind]))
+
+
+def test_thirty_views_are_the_same_every_time_whatever_takes_the_mean(
+    stages: dict[str, Stage], root: Path, tmp_path: Path
+) -> None:
+    """Ten clips in three crops; the largest score of any view is no less than the mean, and legacy views are others."""
+    view = {"centre_crop": 0, "num_clips": 10, "num_crops": 3}
+    found = {}
+    for name, changes in {
+        "mean": {},
+        "again": {"batch_size": 7},
+        "max": {"scores": "max"},
+        "legacy": {"test_view": view | {"legacy_views": [16, 20]}},
+        "legacy again": {"test_view": view | {"legacy_views": [16, 20]}, "batch_size": 7},
+    }.items():
+        stage = retesting(stages, root, "finetune", **{"test_crops": "centre", "test_view": view} | changes)
+        stage.execute(tmp_path / name)
+        found[name] = table(tmp_path / name, stage)
+    torch.testing.assert_close(found["mean"], found["again"])
+    torch.testing.assert_close(found["legacy"], found["legacy again"])
+    assert (found["max"] >= found["mean"]).all()
+    assert (found["max"].sum(dim=1) > 1).all()
+    assert not torch.equal(found["mean"], found["legacy"])
+
+
+def test_ten_crops_of_legacy_views_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"test_crops is ten and test_view\.legacy_views is given"):
+        finetuning(test_crops="ten", test_view={"legacy_views": [18, 20]})
 
 
 def test_the_batch_of_a_test_changes_nothing(stages: dict[str, Stage], root: Path, tmp_path: Path) -> None:

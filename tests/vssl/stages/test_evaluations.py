@@ -12,11 +12,14 @@ import torch
 from tests.tiny_stages import BACKBONE, Stage, clips, make_stages, runtime, weights_of
 from vssl.artifacts import Artifact, digest, read_json
 from vssl.backbones.backbone_config import TinyConfig
-from vssl.config import build, changed
+from vssl.backbones.build import build_backbone
+from vssl.config import ConfigError, build, changed
 from vssl.device import placed
+from vssl.methods import Position
 from vssl.run import StageError, Stopped
-from vssl.stages import fusion, linear, pretrain, retrieval, sources
+from vssl.stages import fusion, linear, multiview, pretrain, retrieval, sources
 from vssl.stages.fusion_config import FusionConfig
+from vssl.stages.multiview_config import MultiviewConfig
 from vssl.stages.retrieval_config import RetrievalConfig
 from vssl.weights import load_weights
 
@@ -218,3 +221,66 @@ def test_the_probes_backbone_stays_in_evaluation_mode():
     probe = linear.LinearProbe(backbone, 2).train()
     assert not backbone.training
     assert probe.head.training
+
+
+def probe_of(**options: bool) -> linear.LinearProbe:
+    backbone = build_backbone(TinyConfig(width=2)).requires_grad_(False)
+    return linear.LinearProbe(backbone, 3, **options).train()
+
+
+@pytest.mark.parametrize("drifting", [False, True])
+def test_a_plain_probe_trains_two_tensors_and_statistics_move_only_if_they_may(drifting):
+    probe = probe_of(plain=True, drifting=drifting)
+    before = {name: tensor.clone() for name, tensor in probe.backbone.state_dict().items()}
+    batch = {"streams": {"rgb": torch.randn(4, 1, 3, 4, 16, 16)}, "labels": torch.tensor([0, 1, 2, 0])}
+    loss, _ = probe(batch, Position(step=0, epoch=0, steps_per_epoch=1))
+    loss.backward()
+    trained = {name for name, parameter in probe.named_parameters() if parameter.grad is not None}
+    assert (
+        trained
+        == {n for n, p in probe.named_parameters() if p.requires_grad}
+        == {"head.linear.weight", "head.linear.bias"}
+    )
+    moved = {name for name, tensor in probe.backbone.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert all("running" in name or "num_batches" in name for name in moved)
+    assert bool(moved) == drifting
+    probe.eval()
+    assert not any(module.training for module in probe.modules())
+
+
+def test_a_drifting_probe_as_a_stage(stages, root, tmp_path):
+    stage = replace(stages["linear"], config=replace(stages["linear"].config, head="plain", trunk="train"))
+    metrics = stage.execute(tmp_path)
+    before, after = (load_weights(weights_of(*at)[0]) for at in ((root, stages["single"]), (tmp_path, stage)))
+    assert set(after.part("head")) == {"linear.weight", "linear.bias"}
+    differing = {n for n, one in after.part("backbone").items() if not torch.equal(one, before.part("backbone")[n])}
+    assert differing == {n for n in after.part("backbone") if "running" in n or "num_batches" in n}
+    tested = build(
+        MultiviewConfig,
+        {
+            "backbone": BACKBONE, "data": clips("rgb"), "test_crops": "centre", "test_view": {"centre_crop": 0},
+            "runtime": runtime(),
+        },
+    )  # fmt: skip
+    again = Stage(multiview.run, tested, dict(stage.inputs) | {"weights": weights_of(tmp_path, stage)}, "again")
+    assert again.execute(tmp_path)["top1"] == metrics["top1"]
+
+
+def test_retrieval_of_raw_features_with_a_gallery_of_centre_clips(stages, root, tmp_path):
+    """As FGKVMem: features are averaged as they are, and nothing is centred."""
+    ten = {"centre_crop": 0, "num_clips": 2, "num_crops": 3}
+    stage = searching(stages, root, "rgb", features="raw", gallery="centre-clip", test_view=ten, ks=[1, 2])
+    found = stage.execute(tmp_path)
+    tables = tmp_path / stage.name / "artifacts" / "features"
+    query, gallery = (pd.read_parquet(tables / f"{name}.parquet") for name in ("query", "gallery"))
+    vectors = {"query": np.stack(query["feature"]), "gallery": np.stack(gallery["feature"])}
+    assert not np.allclose(np.linalg.norm(vectors["query"], axis=1), 1)
+    unit = {name: one / np.linalg.norm(one, axis=1, keepdims=True) for name, one in vectors.items()}
+    nearest = (unit["query"] @ unit["gallery"].T).argmax(axis=1)
+    hits = gallery["label"].to_numpy()[nearest] == query["label"].to_numpy()
+    assert found["recall_at_1"] == pytest.approx(hits.mean())
+    pairs = 1 - unit["query"] @ unit["query"].T
+    assert found["dissimilarity_of_videos"] == pytest.approx(pairs.mean(), abs=1e-5)
+    assert 0 < found["dissimilarity_of_windows"] < 1
+    with pytest.raises(ConfigError, match="gallery is one-clip and test_view"):
+        searching(stages, root, "rgb", gallery="one-clip", test_view={"legacy_views": [18, 20]})
