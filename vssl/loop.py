@@ -39,6 +39,7 @@ def train(
     runtime: RuntimeConfig,
     device: torch.device,
     identity: str,
+    watch: Callable[[int], Mapping[str, float]] = lambda epochs: {},
 ) -> None:
     """Train to the end, from the newest checkpoint if there is one. The last update is always saved.
 
@@ -55,6 +56,8 @@ def train(
         runtime: precision and cadence.
         device: where to train.
         identity: what checkpoints belong to, see `vssl.checkpoint.identity`.
+        watch: epochs done -> figures of the method as it stands, for the row of the next step. Called before each
+            epoch by all ranks; changes nothing, and may raise `Stopped`.
 
     Raises:
         Stopped: some rank was asked to stop; everything needed to go on is saved.
@@ -70,6 +73,12 @@ def train(
     saved_at = time.monotonic()
     while step < total:
         epoch, start_step = divmod(step, steps_per_epoch)
+        try:
+            noticed = dict(watch(epoch)) if start_step == 0 else {}
+        except Stopped:
+            if step:
+                _save(run, step, parts, loader, identity)
+            raise
         with closing(_timed(loader.batches(epoch, start_step))) as batches:
             for batch, perf in batches:
                 position = Position(step=step, epoch=epoch, steps_per_epoch=steps_per_epoch)
@@ -91,9 +100,11 @@ def train(
                 step += 1
 
                 if is_main():
-                    if position.step % runtime.log_every == 0 or step == total:
-                        run.log(position.step, values | {"lr": lr, "epoch": epoch} | perf(len(batch["labels"])))
+                    if position.step % runtime.log_every == 0 or step == total or noticed:
+                        row = values | noticed | {"lr": lr, "epoch": epoch}
+                        run.log(position.step, row | perf(len(batch["labels"])))
                     run.beat(step, total)
+                noticed = {}
                 stop, due = any_true(run.should_stop(), is_main() and _is_due(runtime, step, saved_at))
                 if stop or due or step == total:
                     _save(run, step, parts, loader, identity)

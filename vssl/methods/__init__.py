@@ -27,6 +27,11 @@ class Method(Protocol):
     It may gather over ranks: all of them call it, whoever writes the file.
     """
 
+    @property
+    def backbone(self) -> Callable[[Tensor], Tensor]:
+        """The network whose features are learned: (B, 3, T, H, W) -> (B, F, t, h, w)."""
+        ...
+
     def forward(self, batch: Mapping[str, Any], position: Position) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Loss of this rank's part of the batch, and scalars to report, which are equal on all ranks."""
         ...

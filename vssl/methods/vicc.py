@@ -155,6 +155,13 @@ class ViCC(nn.Module):
             assignments.append(balanced[-len(embeddings[view]) :])
         return assignments
 
+    @property
+    def backbone(self) -> nn.Module:
+        """The main stream's."""
+        main = self.encoders[0]
+        assert isinstance(main, Encoder)
+        return main.backbone
+
     def before_update(self, position: Position) -> None:
         """While the prototypes are frozen, neither learning rate control nor decay nor momentum may see them."""
         if position.epoch < self.config.freeze_prototypes_epochs:

@@ -12,7 +12,7 @@ from vssl.artifacts import Inputs, one
 from vssl.checkpoint import identity
 from vssl.data.clips import ClipDataset
 from vssl.data.loader import TrainLoader
-from vssl.data.views import TwoView
+from vssl.data.view_makers import view_for_pretraining
 from vssl.device import placed, prepared
 from vssl.distributed import all_reduce_sum, is_main
 from vssl.loop import replaced_over_ranks, train
@@ -20,6 +20,7 @@ from vssl.methods import Position, load_method
 from vssl.optim import build_optimizer, learning_rate
 from vssl.plots import assignment_histogram, loss_curve
 from vssl.run import Run, StageError
+from vssl.stages.knn_monitor import Monitor, knn_monitor
 from vssl.stages.pretrain_config import PretrainConfig
 from vssl.stages.report import plot, training_figures
 from vssl.stages.sources import clips, header, stream_weights, train_loader
@@ -35,17 +36,20 @@ def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
 
     Returns:
         `loss_first`, `loss_last` (means over the first and last epoch), `assignment_entropy_last`,
-        `score_entropy_last`, `replaced_videos`, `dropped_short`, `videos`.
+        `score_entropy_last`, `replaced_videos`, `dropped_short`, `videos`; with `knn`, of the trained network
+        `knn_top1`, `knn_top5`, `knn_chance_top1`.
     """
     modality = config.method.main_stream or config.data.modality
     with prepared(config.runtime) as device:
-        view = TwoView(config.augment, config.data.crop_size)
+        view = view_for_pretraining(config.augment, config.data.crop_size)
         dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
         method = placed(_method(config, inputs, run), config.runtime, device)
         loader = train_loader(config, dataset, device)
         try:
-            _train(config, method, loader, inputs, run, device)
+            watch = knn_monitor(config, method, inputs, run, device=device)
+            _train(config, method, loader, inputs, run, device, watch)
             figures = training_figures(run) | _counts(dataset, replaced_over_ranks(loader))
+            figures |= {name.replace("/", "_"): value for name, value in watch(config.epochs).items()}
             nearest = _nearest_prototypes(method, loader)
         finally:
             loader.close()
@@ -80,7 +84,13 @@ def _method(config: PretrainConfig, inputs: Inputs, run: Run) -> Any:
 
 
 def _train(
-    config: PretrainConfig, method: nn.Module, loader: TrainLoader, inputs: Inputs, run: Run, device: torch.device
+    config: PretrainConfig,
+    method: nn.Module,
+    loader: TrainLoader,
+    inputs: Inputs,
+    run: Run,
+    device: torch.device,
+    watch: Monitor,
 ) -> None:
     lr_at = partial(_learning_rate, config=config, steps_per_epoch=loader.steps_per_epoch)
     train(
@@ -93,6 +103,7 @@ def _train(
         runtime=config.runtime,
         device=device,
         identity=identity(config, inputs),
+        watch=watch,
     )
 
 

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
 from vssl.config import knob, nested
-from vssl.data.augment_config import TwoViewAugmentConfig
+from vssl.data.augment_config import PretrainAugmentConfig, TwoViewAugmentConfig
 from vssl.data.dataset_config import ClipsConfig
 from vssl.methods.vicc_config import ViCCConfig
 from vssl.optim_config import CosineConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
+from vssl.stages.knn_monitor_config import KNNMonitorConfig
 from vssl.stages.runtime_config import RuntimeConfig
 
 
@@ -20,12 +21,19 @@ class PretrainConfig:
     method: ViCCConfig = nested(ViCCConfig, doc="the learning objective")
     backbone: BackboneConfig = nested(S3DConfig, doc="the network whose features are learned")
     data: ClipsConfig = knob(doc="videos and clips")
-    augment: TwoViewAugmentConfig = nested(TwoViewAugmentConfig, doc="how a clip becomes views")
+    augment: PretrainAugmentConfig = nested(TwoViewAugmentConfig, doc="how a clip becomes views")
     optim: SGDConfig = nested(SGDConfig, doc="optimiser")
     schedule: ScheduleConfig = nested(CosineConfig, doc="learning rate over training")
+    knn: KNNMonitorConfig | None = knob(
+        None, doc="how what is learned is watched as it is learned; null: not at all", semantic=False
+    )
     runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading, checkpoints")
 
     def __post_init__(self) -> None:
+        if self.knn and self.data.modality == "both":
+            raise ValueError(
+                "data.modality is both and knn is given, which asks a network of one stream; set knn to null"
+            )
         if (self.data.modality == "both") != (self.method.main_stream is not None):
             raise ValueError(
                 f"data.modality is {self.data.modality!r} and method.main_stream is {self.method.main_stream!r}; "
