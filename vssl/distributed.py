@@ -90,6 +90,22 @@ def all_gather_cat(tensor: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def all_gather_cat_with_grad(tensor: Tensor) -> Tensor:
+    """`all_gather_cat` through which each rank's tensor gets the gradients that all ranks have for it, summed."""
+    gathered: Tensor = _Gathered.apply(tensor)
+    return gathered
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, tensor: Tensor) -> Tensor:
+        return all_gather_cat(tensor)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        return all_reduce_sum(gradient.contiguous()).chunk(world_size())[rank()]
+
+
 def broadcast_object(value: Any, source: int = 0) -> Any:
     """A plain value of rank `source`, on every rank."""
     if world_size() == 1:

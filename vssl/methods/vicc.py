@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vssl.backbones.backbone_config import BackboneConfig
 from vssl.backbones.build import build_backbone
 from vssl.config import ConfigError
-from vssl.distributed import all_gather_cat, all_reduce_sum, rank, world_size
+from vssl.distributed import all_gather_cat_with_grad, all_reduce_sum, rank, world_size
 from vssl.losses.swapped_prediction import entropy, sinkhorn, swapped_prediction
 from vssl.methods import Position
 from vssl.methods.vicc_config import ViCCConfig
@@ -217,8 +217,8 @@ class ViCC(nn.Module):
         local = len(clips)
         mine = slice(rank() * local, (rank() + 1) * local)
         order = shuffle_order(local * world_size(), self.seed, position.step).to(clips.device)  # the same on all ranks
-        embeddings = all_gather_cat(encoder(all_gather_cat(clips)[order[mine]]))
-        return embeddings[order.argsort()[mine]]
+        shuffled = encoder(all_gather_cat_with_grad(clips)[order[mine]])
+        return all_gather_cat_with_grad(shuffled)[order.argsort()[mine]]
 
     def _empty_queues(self, device: torch.device) -> list[EmbeddingQueue]:
         length = local_length(self.config.queue_len, self.global_batch_size, world_size())

@@ -37,8 +37,3 @@ class ViCCConfig:
                 f"bn is {self.bn} and bn_group_size is {self.bn_group_size}; bn_group_size is a number for bn=shuffle "
                 "and bn=local, and null for bn=sync"
             )
-        if self.bn == "shuffle" and self.second_view_grad:
-            raise ValueError(
-                "second_view_grad is true and bn is shuffle, which carries no gradient over ranks; take bn=local or "
-                "bn=sync with it"
-            )

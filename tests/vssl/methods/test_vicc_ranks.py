@@ -61,6 +61,7 @@ CASES: dict[str, dict[str, Any]] = {
     "sync, both clips learn": {"bn": "sync", "bn_group_size": None, "second_view_grad": True},
     "local": {"bn": "local", "bn_group_size": 2},
     "shuffle": {"bn": "shuffle", "bn_group_size": 2},
+    "shuffle, both clips learn": {"bn": "shuffle", "bn_group_size": 2, "second_view_grad": True},
     "shuffle, groups within a rank": {"bn": "shuffle", "bn_group_size": 1},
     "cross": {"main_stream": "flow", "bn": "shuffle", "bn_group_size": 2},
 }
