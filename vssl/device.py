@@ -23,10 +23,23 @@ def autocast(runtime: RuntimeConfig, device: torch.device) -> AbstractContextMan
 
 
 def placed(network: Network, runtime: RuntimeConfig, device: torch.device) -> Network:
-    """A network on its device, in the memory format that the config asks for."""
+    """A network on its device, in the memory format that the config asks for, compiled if it asks for that.
+
+    Only backbones are compiled: what is around them (queues, shuffles, collectives) is not worth the graph's breaks.
+    """
     if runtime.channels_last:
         network = network.to(memory_format=torch.channels_last_3d)
-    return network.to(device)
+    network = network.to(device)
+    if runtime.compile:
+        for backbone in _backbones(network):
+            backbone.compile()  # in place, so that names in checkpoints stay as they are
+    return network
+
+
+def _backbones(network: nn.Module) -> list[nn.Module]:
+    """Of a method each `backbone` in it; a backbone itself."""
+    inner = [module for name, module in network.named_modules() if name.rpartition(".")[2] == "backbone"]
+    return inner or [network]
 
 
 @contextmanager

@@ -33,3 +33,4 @@ class RuntimeConfig(CoresConfig):
     save_every_steps: int = knob(0, doc="steps between checkpoints; 0: by time alone", semantic=False, at_least=0)
     log_every: int = knob(1, doc="steps between journal rows", semantic=False, at_least=1)
     channels_last: bool = knob(False, doc="channels_last_3d memory format", semantic=False)
+    compile: bool = knob(False, doc="torch.compile of the backbones", semantic=False)

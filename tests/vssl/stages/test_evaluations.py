@@ -68,6 +68,25 @@ def test_every_kind_heeds_the_memory_format(stages, root, tmp_path, monkeypatch)
         assert metrics == pytest.approx(stage.execute(tmp_path / "plain"), rel=1e-4, abs=1e-4)
 
 
+def test_every_kind_compiles_its_backbones_on_request(stages, tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compiled.append(type(module).__name__))
+    for kind, count in (("cross", 2), ("linear", 1), ("finetune", 1)):
+        config = changed(stages[kind].config, {"runtime": {"compile": True}})
+        replace(stages[kind], config=config).execute(tmp_path)
+        assert compiled == ["Tiny"] * count
+        compiled.clear()
+
+
+def test_a_compiled_backbone_computes_the_same(stages, tmp_path, monkeypatch):
+    """Traced as ever, and run without the code that the compiler would take a minute to make."""
+    compile_in_place = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compile_in_place(module, backend="aot_eager"))
+    config = changed(stages["single"].config, {"runtime": {"compile": True}})
+    found = replace(stages["single"], config=config).execute(tmp_path)
+    assert found == pytest.approx(stages["single"].execute(tmp_path / "plain"), rel=1e-4, abs=1e-4)
+
+
 def test_a_cross_stream_stage_needs_both_streams(stages, tmp_path):
     cross = stages["cross"]
     for role in ("main", "second"):
