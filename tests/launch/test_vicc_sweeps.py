@@ -1,10 +1,13 @@
 import json
+from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from launch.identity import identity, stage_id
+from launch.planner import CHECKOUT
 from tests.planning import IDS, SNAPSHOT, plan_of, plan_text, resolved
 from vssl.config import build, knob, semantic
 from vssl.stages import STAGES
@@ -88,6 +91,99 @@ def test_kinetics_networks_are_evaluated_on_ucf101_with_its_own_flow() -> None:
             assert [one.stage for one in stage.inputs.get("motion", ())] in ([], ["flow-ucf101"])
 
 
+def test_kinetics_recipes_resolve_to_all_that_they_state() -> None:
+    plan = plan_of("sweep=vicc_k400")
+    single, cross = plan["single-rgb"].config, plan["cross2-flow"].config
+    assert (single["epochs"], single["schedule_epochs"], single["global_batch_size"]) == (50, 60, 192)
+    assert (cross["epochs"], cross["global_batch_size"], cross["method"]["queue_start_epoch"]) == (10, 96, 2)
+    for stage in (plan["single-flow"], plan["cross1-rgb"]):
+        assert [one.stage for one in stage.inputs["motion"]] == ["flow"]
+        assert stage.config["method"]["num_prototypes"] == 300
+    assert plan["flow"].config["data"]["dataset"]["name"] == "kinetics400"
+    assert plan["flow-ucf101"].config["data"]["dataset"]["name"] == "ucf101"
+
+
+def test_two_streams_meet_on_each_split_of_hmdb51() -> None:
+    plan = plan_of("sweep=vicc_hmdb51")
+    for split in (1, 2, 3):
+        for kind in ("retrieval", "linear", "tencrop"):
+            streams = tuple(f"{kind}-split{split}-{stream}" for stream in ("rgb", "flow"))
+            assert plan[f"{kind}-split{split}-fused"].parents == streams
+            assert [plan[name].config["data"]["modality"] for name in streams] == ["rgb", "flow"]
+        assert plan[f"finetune-split{split}-flow"].config["epochs"] == 500
+
+
+def different(*words: str) -> dict[str, int]:
+    """Template -> different stages of it in the plan of vicc_cross with a grid."""
+    return dict(Counter(stage.template for stage in plan_of("sweep=vicc_cross", *words)))
+
+
+@pytest.mark.parametrize(
+    "axis", ["num_prototypes=[100,300,1000]", "epsilon=[0.03,0.05,0.1]", "queue_start_epoch=[0,25,150]"]
+)
+def test_lanes_of_a_grid_share_what_the_axis_does_not_reach(axis: str) -> None:
+    """Of all pretraining: flow and the untrained networks are made once. Of the cross-stream stages: single's, too."""
+    one = different()
+    everywhere = different(f"grid.all.method.{axis}")
+    shared = {"flow"} | {name for name in one if name.startswith("untrained-")}
+    assert everywhere == {name: count * (1 if name in shared else 3) for name, count in one.items()}
+    if not axis.startswith("num_prototypes"):  # a cross-stream stage starts from single-stream's prototypes
+        value = axis.partition("=")[2]
+        key = axis.partition("=")[0]
+        cross = different(f"grid.cross-rgb.method.{key}={value}")
+        assert cross == {name: count * (1 if name in {*shared, "single"} else 3) for name, count in one.items()}
+
+
+def test_numbers_of_cycles_share_all_cycles_that_they_have_in_common(tmp_path: Path) -> None:
+    """A round is read by what it makes, so one, two and three cycles are one chain of three."""
+    text = (CHECKOUT / "sweeps" / "vicc_cross.yaml").read_text()
+    assert text.count("repeat: 2") == 1
+    trained = []
+    for cycles in (1, 2, 3):
+        plan = plan_text(tmp_path, text.replace("repeat: 2", f"repeat: {cycles}"))
+        trained.append({stage.stage_id for stage in plan if stage.kind == "pretrain"})
+        assert len(trained[-1]) == 2 + 2 * cycles
+    assert trained[0] < trained[1] < trained[2]
+
+
+def test_every_cycle_can_be_evaluated_where_it_ends(tmp_path: Path) -> None:
+    text = (CHECKOUT / "sweeps" / "vicc_cross.yaml").read_text().replace("repeat: 2", "repeat: 3")
+    text += """  - name: retrieval-after{cycle}-{stream}
+    kind: retrieval
+    each: [{cycle: 1, stream: rgb}, {cycle: 1, stream: flow}, {cycle: 2, stream: rgb}, {cycle: 2, stream: flow}]
+    config: [recipe=vicc_retrieval, "data.modality={stream}"]
+    inputs: {motion: motion, weights: "{stream}@cross{cycle}-{stream}"}
+"""
+    plan = plan_text(tmp_path, text)
+    for stream in ("rgb", "flow"):
+        for cycle, name in (("1", f"after1-{stream}"), ("2", f"after2-{stream}"), ("3", stream)):
+            assert [one.stage for one in plan[f"retrieval-{name}"].inputs["weights"]] == [f"cross{cycle}-{stream}"]
+
+
+def test_features_are_kept_by_all_that_made_them() -> None:
+    """The original's cache is a folder that knows neither checkpoint nor settings, and is used again unasked."""
+
+    def ids(*words: str) -> dict[str, str]:
+        plan = plan_of("sweep=vicc_cross", *words)
+        return {name: plan[name].stage_id for name in ("cross2-rgb", "retrieval-rgb", "retrieval-fused")}
+
+    plain = ids()
+    for word in (
+        "stages.retrieval.gallery=one-clip",
+        "stages.retrieval.test_view.compat_jitter=true",
+        "stages.retrieval.test_view.centre_crop=0",
+        "stages.retrieval.data.frame_stride=2",
+        "stages.retrieval.runtime.amp=bf16",
+    ):
+        found = ids(word)
+        assert found["cross2-rgb"] == plain["cross2-rgb"], "nothing is trained again"
+        assert found["retrieval-rgb"] != plain["retrieval-rgb"], word
+        assert found["retrieval-fused"] != plain["retrieval-fused"], word
+    assert ids("stages.retrieval.batch_size=8", "stages.retrieval.runtime.workers=2") == plain
+    other = ids("stages.single.method.epsilon=0.04")
+    assert not set(other.values()) & set(plain.values()), "other weights, other features"
+
+
 def test_the_resolved_configs_are_those_of_the_snapshot() -> None:
     """After a change that is meant: `python -m tests.planning`, and read the difference."""
     meant = json.loads(SNAPSHOT.read_text())
@@ -120,9 +216,7 @@ def test_what_a_kind_does_not_read_is_not_in_its_identity() -> None:
     assert other["linear-rgb"].stage_id != CROSS["linear-rgb"].stage_id
 
 
-def test_an_older_binding_is_read_by_its_producer(tmp_path: Any) -> None:
-    from launch.planner import CHECKOUT
-
+def test_an_older_binding_is_read_by_its_producer(tmp_path: Path) -> None:
     text = (CHECKOUT / "sweeps" / "vicc_cross.yaml").read_text()
     for name, producer in (("early", "single-rgb"), ("middle", "cross1-rgb")):
         text += f"  - {{name: {name}, kind: retrieval, config: [recipe=vicc_retrieval], "

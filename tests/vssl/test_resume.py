@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.tiny_stages import SAVE_EVERY, STEPS, Stage, fingerprint, history, make_stages, runtime
+from tests.tiny_stages import SAVE_EVERY, STEPS, Stage, final_state, fingerprint, history, make_stages, runtime
 from vssl import artifacts, checkpoint, run
 from vssl.config import build
 from vssl.data import clips
@@ -167,6 +167,21 @@ def test_point_15_killed_at_every_point_and_resumed_is_bit_equal(kind, stages, c
         root = tmp_path / str(number)
         assert kill_and_finish(stages[kind], root, Points(number)) == metrics, f"point {number}: {name}"
         assert fingerprint(root / stages[kind].name) == expected, f"point {number}: {name}"
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_half_precision_resumes_with_its_scaler(amp, stages, tmp_path):
+    """The original stores the state of its half precision and does not read it again."""
+    stage = stages["cross"]
+    stage = replace(stage, config=replace(stage.config, runtime=build(RuntimeConfig, runtime(amp=amp))))
+    points = Points()
+    with watched(points) as run_class:
+        metrics = stage.execute(tmp_path / "calm", run_class)
+    expected = fingerprint(tmp_path / "calm" / stage.name)
+    number = [place for place, name in enumerate(points.names) if name == "log"][3]  # in the middle of an epoch
+    assert kill_and_finish(stage, tmp_path / "killed", Points(number)) == metrics
+    assert fingerprint(tmp_path / "killed" / stage.name) == expected
+    assert bool(final_state(tmp_path / "killed" / stage.name)["scaler"]) == (amp == "fp16")
 
 
 def test_a_journal_line_cut_in_the_middle_is_written_again(stages, calm, tmp_path):

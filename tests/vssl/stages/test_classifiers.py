@@ -22,13 +22,14 @@ from vssl.data.samplers import Dense, VideoClips
 from vssl.data.views import finished
 from vssl.evals.metrics import top_k
 from vssl.evals.protocols import Described, crop_protocols, fused_probabilities
+from vssl.loop import train
 from vssl.methods import Position
 from vssl.methods.supervised import Supervised
 from vssl.nn.mixup import mixed, soft_targets
 from vssl.nn.mixup_config import MixupConfig
 from vssl.randomness import stream
 from vssl.run import StageError
-from vssl.stages import fusion, multiview
+from vssl.stages import finetune, fusion, multiview
 from vssl.stages.crops_view import CropsView
 from vssl.stages.fusion_config import FusionConfig
 from vssl.stages.multiview_config import MultiviewConfig
@@ -162,6 +163,26 @@ def stages(root: Path) -> dict[str, Stage]:
     for kind in ("linear", "finetune"):
         made[kind].execute(root)
     return made
+
+
+def test_point_14_fine_tuning_trains_the_backbone_at_a_share_of_the_rate(
+    stages: dict[str, Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[list[tuple[bool, float]]] = []
+
+    def train_and_look(method: Supervised, optimizer: torch.optim.Optimizer, *rest: Any, **more: Any) -> None:
+        train(method, optimizer, *rest, **more)
+        own = {id(parameter) for parameter in method.backbone.parameters()}
+        rates.append([(id(p) in own, g["lr"]) for g in optimizer.param_groups for p in g["params"]])
+
+    monkeypatch.setattr(finetune, "train", train_and_look)
+    for ratio in (1, 10):
+        config = replace(finetuning(), backbone_lr_ratio=ratio)
+        replace(stages["finetune"], config=config).execute(tmp_path / str(ratio))
+        (base,) = {rate for is_backbone, rate in rates[-1] if not is_backbone}
+        (slow,) = {rate for is_backbone, rate in rates[-1] if is_backbone}
+        assert base == pytest.approx(0.001), "0.01 before the milestone"
+        assert slow == pytest.approx(base / ratio)
 
 
 def table(root: Path, stage: Stage, name: str = "predictions") -> Tensor:

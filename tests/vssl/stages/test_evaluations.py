@@ -179,6 +179,28 @@ def test_retrieval_of_trained_and_untrained_networks(stages, root, tmp_path, cap
     assert any((a != b).any() for a, b in zip(tables[0]["feature"], tables[1]["feature"]))
 
 
+def test_a_gallery_of_one_random_clip_leaves_the_queries_as_they_are(stages, root, tmp_path):
+    """As in the public code; queries are all windows in both modes. Its colours at test time are another choice."""
+    found = {}
+    for name, changes in (
+        ("windows", {}),
+        ("one-clip", {"gallery": "one-clip"}),
+        ("again", {"gallery": "one-clip"}),
+        ("compat", {"gallery": "one-clip", "test_view": {"centre_crop": 0, "compat_jitter": True}}),
+    ):
+        stage = searching(stages, root, "rgb", **changes)
+        stage.execute(tmp_path / name)
+        folder = tmp_path / name / stage.name / "artifacts" / "features"
+        found[name] = [
+            torch.tensor(np.array(pd.read_parquet(folder / f"{split}.parquet")["feature"].tolist()))
+            for split in ("gallery", "query")
+        ]
+    assert torch.equal(found["one-clip"][1], found["windows"][1])
+    assert not torch.equal(found["one-clip"][0], found["windows"][0])
+    assert all(map(torch.equal, found["one-clip"], found["again"]))
+    assert not all(map(torch.equal, found["compat"], found["one-clip"]))
+
+
 def test_the_batch_size_of_an_evaluation_changes_nothing(stages, root, tmp_path):
     features = []
     for size in (1, 32):
