@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.full_size import SHAPE, full_size
 from tests.goldens import golden
 from vssl.backbones.backbone_config import R2Plus1DConfig, S3DConfig, S3DGConfig, TinyConfig
 from vssl.backbones.build import build_backbone
@@ -71,13 +72,17 @@ def test_point_08_backbone_golden(name: str, mode: str) -> None:
         np.testing.assert_allclose([n.item() for n in numbers], expected, rtol=1e-3, atol=1e-3 * expected[2])
     expected = torch.from_numpy(arrays[f"{mode}_out"])
     differences = (output - expected).abs() / expected.abs().max()
-    if (name, mode) == ("s3dg", "eval"):
-        # Sums before a gate reach thousands, so some gates tip over within float32's rounding: in float64 the same
-        # network differs from the stored one, and from itself in float32, by 1 % in nine values.
-        assert (differences > 1e-3).sum() <= 20
-        assert differences.max() < 0.03
-    else:
-        assert differences.max() < 1e-3
+    if differences.max() < 1e-3:
+        return
+    # Sums before a gate of S3D-G reach thousands, so that some gates tip over within float32's rounding. How far that
+    # goes this network says itself, in float64.
+    assert name == "s3dg"
+    with torch.no_grad():
+        network.load_state_dict(state)
+        exact = network.double()(clips.double())
+    rounding = ((output - exact).abs() / expected.abs().max()).max()
+    assert differences.max() < 3 * rounding
+    assert (differences > 1e-3).double().mean() < 0.005
 
 
 @pytest.mark.parametrize(
@@ -98,16 +103,17 @@ def test_point_08_parameters_feature_map_and_original_shapes(
     assert sorted("x".join(map(str, t.shape)) for t in network.state_dict().values()) == once
 
 
-@pytest.mark.parametrize(("name", "batch"), [("s3d", 2), ("s3dg", 1), ("r21d", 1)])
-def test_a_full_size_clip_goes_forward_and_back(name: str, batch: int) -> None:
-    """32 frames of 128 pixels, in bfloat16."""
+@full_size
+@pytest.mark.parametrize("name", ["s3dg", "r21d"])
+def test_a_full_size_clip_goes_forward_and_back(name: str) -> None:
+    """In bfloat16. S3D steps at this size, see methods/test_vicc_full_size.py."""
     with seeded(0):
         network = build_backbone(CONFIGS[name])
-    clips = hashed((batch, 3, 32, 128, 128))
+    clips = hashed((1, *SHAPE))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         features = network(clips).float().mean(dim=(2, 3, 4))
     features.square().sum().backward()
-    assert features.shape == (batch, network.num_features)
+    assert features.shape == (1, network.num_features)
     gradients = [parameter.grad for parameter in network.parameters()]
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
