@@ -7,10 +7,12 @@ cross-stream; 480 rows of queue), in float32 and in fp16 as the published cross-
 networks on small clips, in float32, on one thread, which says nothing about a GPU.
 The plain loop is torch alone, below: torchvision's S3D, a DataLoader, Sinkhorn by exp, LARC tensor by tensor; it logs,
 saves and resumes nothing. Each row is a process of its own, so that memory is that row's. A video is two clips a
-stream.
+stream. Without a GPU time is what the processor spent, so that other work on the machine matters little.
 """
 
 import argparse
+import contextlib
+import io
 import math
 import os
 import resource
@@ -86,6 +88,12 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Step:
+    seconds: float
+    waited: float  # share of it that was spent waiting for data
+
+
+@dataclass(frozen=True)
 class Measured:
     videos_per_s: float
     waited: float  # share of the time that was spent waiting for data
@@ -106,20 +114,24 @@ def measured(case: Case, root: Path, dataset: Artifact, motion: Artifact) -> Mea
     view = TwoView(TwoViewAugmentConfig(), case.size.pixels)
     videos = ClipDataset(config, "train", dataset=dataset, motion=motion, seed=0, view=view)
     with prepared(case.runtime) as device, tempfile.TemporaryDirectory(dir=root) as folder:
-        times = _vssl(case, videos, device, Path(folder)) if case.loop == "vssl" else _plain(case, videos, device)
-        on_gpu = device.type == "cuda"
-        peak = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else _resident_gb()
-    counted = times[WARM_UP:]
-    total = sum(seconds for seconds, _ in counted)
-    return Measured(case.batch * len(counted) / total, sum(waited for _, waited in counted) / total, peak)
+        steps = _vssl(case, videos, device, Path(folder)) if case.loop == "vssl" else _plain(case, videos, device)
+        peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else _resident_gb()
+    counted = steps[WARM_UP:]
+    total = sum(step.seconds for step in counted)
+    waited = sum(step.waited * step.seconds for step in counted)
+    return Measured(case.batch * len(counted) / total, waited / total, peak)
 
 
 def _resident_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def _vssl(case: Case, videos: ClipDataset, device: torch.device, folder: Path) -> list[tuple[float, float]]:
-    """(seconds, seconds waited for data) of each step of the product's own loop."""
+def _clock(device: torch.device) -> float:
+    return time.perf_counter() if device.type == "cuda" else time.process_time()
+
+
+def _vssl(case: Case, videos: ClipDataset, device: torch.device, folder: Path) -> list[Step]:
+    """Every step of the product's own loop."""
     config = ViCCConfig(
         main_stream=None if case.stage == "single" else "rgb",
         queue_len=case.size.queue,
@@ -131,32 +143,38 @@ def _vssl(case: Case, videos: ClipDataset, device: torch.device, folder: Path) -
     runtime = case.runtime
     loader = TrainLoader(videos, case.batch, seed=0, workers=runtime.workers, prefetch=runtime.prefetch, device=device)
     (folder / "checkpoints").mkdir()
+    starts: list[float] = []
+
+    def lr_at(step: int) -> float:
+        starts.append(_clock(device))
+        return LR
+
     try:
-        train(
-            method,
-            build_optimizer(
-                SGDConfig(base_lr=LR, momentum=MOMENTUM, weight_decay=DECAY, larc=LARCConfig(trust=TRUST)),
-                method.parameters(),
-            ),
-            loader,
-            Run(StageFolder(folder)),
-            lr_at=lambda step: LR,
-            epochs=math.ceil((WARM_UP + case.steps) / loader.steps_per_epoch),
-            runtime=runtime,
-            device=device,
-            identity="benchmark",
-        )
+        with contextlib.redirect_stdout(io.StringIO()):
+            train(
+                method,
+                build_optimizer(
+                    SGDConfig(base_lr=LR, momentum=MOMENTUM, weight_decay=DECAY, larc=LARCConfig(trust=TRUST)),
+                    method.parameters(),
+                ),
+                loader,
+                Run(StageFolder(folder)),
+                lr_at=lr_at,
+                epochs=math.ceil((WARM_UP + case.steps + 1) / loader.steps_per_epoch),
+                runtime=runtime,
+                device=device,
+                identity="benchmark",
+            )
     finally:
         loader.close()
-    times = []
-    for row in read_journal(folder / "journal.jsonl")[: WARM_UP + case.steps]:
-        seconds = case.batch / row["values"]["perf/clips_per_s"]
-        times.append((seconds, seconds * row["values"]["perf/data_wait_share"]))
-    return times
+    rows = read_journal(folder / "journal.jsonl")[: WARM_UP + case.steps]
+    return [
+        Step(end - start, row["values"]["perf/data_wait_share"]) for row, start, end in zip(rows, starts, starts[1:])
+    ]
 
 
-def _plain(case: Case, videos: ClipDataset, device: torch.device) -> list[tuple[float, float]]:
-    """The same of a plain loop of the published recipe."""
+def _plain(case: Case, videos: ClipDataset, device: torch.device) -> list[Step]:
+    """Every step of a plain loop of the published recipe."""
     main, second = PlainEncoder().to(device), PlainEncoder().to(device).requires_grad_(False).eval()
     prototypes = nn.Linear(DIM, PROTOTYPES, bias=False).to(device)
     parameters = [*main.parameters(), *prototypes.parameters()]
@@ -165,10 +183,10 @@ def _plain(case: Case, videos: ClipDataset, device: torch.device) -> list[tuple[
     scaler = torch.amp.GradScaler(device.type, enabled=half)
     views = 2 if case.stage == "single" else 4
     queue = torch.zeros(views, case.size.queue, DIM, device=device)
-    times = []
+    steps = []
     batches = _batches(case, videos, device)
     for _ in range(WARM_UP + case.steps):
-        started = time.perf_counter()
+        started, asked = _clock(device), time.perf_counter()
         streams = next(batches)
         came = time.perf_counter()
         with torch.no_grad():
@@ -201,8 +219,8 @@ def _plain(case: Case, videos: ClipDataset, device: torch.device) -> list[tuple[
         scaler.step(optimizer)
         scaler.update()
         loss.item()  # as the original's running mean
-        times.append((time.perf_counter() - started, came - started))
-    return times
+        steps.append(Step(_clock(device) - started, (came - asked) / (time.perf_counter() - asked)))
+    return steps
 
 
 class PlainEncoder(nn.Module):
