@@ -7,16 +7,19 @@ from torch import nn
 
 from vssl.backbones.backbone_config import BackboneConfig
 from vssl.backbones.r2plus1d import R2Plus1D
+from vssl.backbones.resnet3d import R3D18, SlowR18
 from vssl.backbones.s3d import S3D, S3DG
 from vssl.backbones.tiny import Tiny
 from vssl.nn.batchnorm import NormLayer
 
-Backbone = S3D | S3DG | R2Plus1D | Tiny
+Backbone = S3D | S3DG | R2Plus1D | R3D18 | SlowR18 | Tiny
 
 BACKBONES: dict[str, Callable[[Any, NormLayer], Backbone]] = {
     "s3d": lambda config, norm_layer: S3D(norm_layer),
     "s3dg": lambda config, norm_layer: S3DG(norm_layer),
     "r21d": lambda config, norm_layer: R2Plus1D(norm_layer),
+    "r3d18": lambda config, norm_layer: R3D18(config.width, config.last_stage, norm_layer),
+    "slow_r18": lambda config, norm_layer: SlowR18(config.width, norm_layer),
     "tiny": lambda config, norm_layer: Tiny(config.width, norm_layer),
 }
 
