@@ -74,7 +74,7 @@ class _SyncedNormalisation(torch.autograd.Function):
     def forward(
         context: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
     ) -> tuple[Tensor, Tensor, Tensor, int]:
-        values = x.float()
+        values = _at_least_float32(x)
         local_variance, local_mean = torch.var_mean(values, dim=_ALL_BUT_CHANNELS, correction=0)
         means, variances = all_gather_cat(torch.stack([local_mean, local_variance])[None]).unbind(1)  # (W, C) each
         mean = means.mean(0)
@@ -90,13 +90,17 @@ class _SyncedNormalisation(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, scale = context.saved_tensors
-        gradient = gradient.float()
-        standardised = (x.float() - _wide(mean)) * _wide(scale)
+        gradient = _at_least_float32(gradient)
+        standardised = (_at_least_float32(x) - _wide(mean)) * _wide(scale)
         to_bias = gradient.sum(_ALL_BUT_CHANNELS)
         to_weight = (gradient * standardised).sum(_ALL_BUT_CHANNELS)
         over_bias, over_weight = all_reduce_sum(torch.stack([to_bias, to_weight])) / context.count
         to_x = _wide(weight * scale) * (gradient - _wide(over_bias) - standardised * _wide(over_weight))
         return to_x.to(x.dtype), to_weight.to(weight.dtype), to_bias.to(weight.dtype), None
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _wide(channels: Tensor) -> Tensor:
