@@ -44,14 +44,28 @@ def clips(modality: str) -> dict[str, Any]:
 
 def pretraining(modality: str, main_stream: str | None = None, *, batch: int = 2, **method: Any) -> PretrainConfig:
     own = {
-        "main_stream": main_stream, "proj_dim": 8, "num_prototypes": 6, "queue_len": 2 * batch, "queue_start_epoch": 0,
-        "freeze_prototypes_epochs": 1, "bn_group_size": 2,
+        "name": "vicc", "main_stream": main_stream, "proj_dim": 8, "num_prototypes": 6, "queue_len": 2 * batch,
+        "queue_start_epoch": 0, "freeze_prototypes_epochs": 1, "bn_group_size": 2,
     }  # fmt: skip
     return build(
         PretrainConfig,
         {
             "epochs": 2, "global_batch_size": batch, "backbone": BACKBONE, "data": clips(modality),
             "method": own | method, "optim": {"base_lr": 0.1, "larc": {}}, "runtime": runtime(),
+        },
+    )  # fmt: skip
+
+
+def remembering(*, batch: int = 2, **method: Any) -> PretrainConfig:
+    own = {
+        "name": "fgkvmem", "proj_dim": 8, "mlp_dim": 6, "concepts": {"num": 5},
+        "kvmemory": {"slots": 6, "query_dim": 4, "value_dim": 8},
+    }  # fmt: skip
+    return build(
+        PretrainConfig,
+        {
+            "epochs": 2, "global_batch_size": batch, "backbone": BACKBONE, "data": clips("rgb"), "method": own | method,
+            "optim": {"base_lr": 0.1, "larc": {}, "nesterov": True, "decay_1d": False}, "runtime": runtime(),
         },
     )  # fmt: skip
 
@@ -84,7 +98,7 @@ def weights_of(root: Path, stage: Stage) -> tuple[Artifact, ...]:
 
 
 def make_stages(root: Path) -> dict[str, Stage]:
-    """ViCC single- and cross-stream, linear, finetune; the single-stream parents of them all have run in `root`."""
+    """ViCC single- and cross-stream, FGKVMem, linear, finetune; the single-stream parents have run in `root`."""
     dataset, motion = make_source(root, train=6, test=2)
     inputs: dict[str, tuple[Artifact, ...]] = {"dataset": (dataset,), "motion": (motion,)}
     single = Stage(pretrain.run, pretraining("rgb"), inputs, "pretrain-rgb")
@@ -95,6 +109,7 @@ def make_stages(root: Path) -> dict[str, Stage]:
     return {
         "single": single,
         "cross": Stage(pretrain.run, pretraining("both", "rgb"), inputs | both, "pretrain-cross"),
+        "memory": Stage(pretrain.run, remembering(), inputs, "pretrain-memory"),
         "linear": Stage(linear.run, probing(), inputs | {"weights": both["main"]}, "linear-rgb"),
         "finetune": Stage(
             finetune.run,

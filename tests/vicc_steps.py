@@ -33,8 +33,8 @@ class Kept:
     queue_used: bool
 
 
-def at(step: int, steps_per_epoch: int = 1) -> Position:
-    return Position(step=step, epoch=step // steps_per_epoch, steps_per_epoch=steps_per_epoch)
+def at(step: int, steps_per_epoch: int = 1, epochs: int = 10) -> Position:
+    return Position(step=step, epoch=step // steps_per_epoch, steps_per_epoch=steps_per_epoch, epochs=epochs)
 
 
 def method_on(

@@ -36,6 +36,7 @@ def train(
     *,
     lr_at: Callable[[int], float],
     epochs: int,
+    schedule_epochs: int | None = None,
     runtime: RuntimeConfig,
     device: torch.device,
     identity: str,
@@ -53,6 +54,7 @@ def train(
         run: the stage's execution.
         lr_at: updates made -> learning rate of the next one.
         epochs: passes over the data.
+        schedule_epochs: length of what varies over training, where it is longer than the training.
         runtime: precision and cadence.
         device: where to train.
         identity: what checkpoints belong to, see `vssl.checkpoint.identity`.
@@ -81,7 +83,9 @@ def train(
             raise
         with closing(_timed(loader.batches(epoch, start_step))) as batches:
             for batch, perf in batches:
-                position = Position(step=step, epoch=epoch, steps_per_epoch=steps_per_epoch)
+                position = Position(
+                    step=step, epoch=epoch, steps_per_epoch=steps_per_epoch, epochs=schedule_epochs or epochs
+                )
                 lr = lr_at(step)
                 set_learning_rate(optimizer, lr)
                 with autocast(runtime, device):

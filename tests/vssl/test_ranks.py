@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from tests.tiny_stages import Stage, final_state, finetuning, history, make_stages, pretraining, probing
+from tests.tiny_stages import Stage, final_state, finetuning, history, make_stages, pretraining, probing, remembering
 from vssl import distributed, rendezvous
 from vssl.artifacts import read_json, write_json
 from vssl.config import ConfigError
@@ -39,6 +39,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
         "local": pretraining("rgb", batch=4, bn="local"),
         "shuffle": pretraining("rgb", batch=4),
         "cross": pretraining("both", "rgb", batch=4),
+        "memory": remembering(batch=4),
         "linear": probing(batch=4),
         "finetune": finetuning(batch=4, compat_batch_flip=True),
         "finetune-sync": finetuning(
@@ -88,13 +89,13 @@ def assert_close(found: Path, expected: Path) -> None:
     torch.testing.assert_close(final_state(found), final_state(expected), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "linear", "finetune", "finetune-sync"])
+@pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "memory", "linear", "finetune", "finetune-sync"])
 def test_two_ranks_equal_one(kind, stages, on_two_ranks, tmp_path):
     stages[kind].execute(tmp_path)
     assert_close(on_two_ranks / "whole" / stages[kind].name, tmp_path / stages[kind].name)
 
 
-@pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "linear", "finetune", "finetune-sync"])
+@pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "memory", "linear", "finetune", "finetune-sync"])
 def test_a_stop_that_one_rank_sees_is_agreed_and_resumed_on_one_rank(kind, stages, on_two_ranks, tmp_path):
     stage, stopped = stages[kind], on_two_ranks / "stopped"
     assert len(history(stopped / stage.name)) == STOP_AFTER

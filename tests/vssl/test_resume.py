@@ -157,12 +157,12 @@ def kill_and_finish(stage: Stage, root: Path, points: Points) -> dict[str, float
     return metrics
 
 
-@pytest.mark.parametrize("kind", ["single", "cross", "linear", "finetune"])
+@pytest.mark.parametrize("kind", ["single", "cross", "memory", "linear", "finetune"])
 def test_point_15_killed_at_every_point_and_resumed_is_bit_equal(kind, stages, calm, tmp_path):
     expected, metrics, names = calm(kind)
     assert names.count("log") == STEPS
     assert names.count("replace") >= 2 * (STEPS // SAVE_EVERY) + 1  # checkpoints with manifests, and the artifacts
-    every = 5 if kind == "finetune" else 1  # its loop and its files are made by what makes those of linear
+    every = 5 if kind in ("finetune", "memory") else 1  # their loop and files are made by what makes the others'
     for number, name in [*enumerate(names)][::every]:
         root = tmp_path / str(number)
         assert kill_and_finish(stages[kind], root, Points(number)) == metrics, f"point {number}: {name}"

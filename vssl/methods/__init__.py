@@ -18,6 +18,12 @@ class Position:
     step: int  # optimiser updates done before this one
     epoch: int  # passes over the data done before this one
     steps_per_epoch: int
+    epochs: int  # length of whatever varies over training
+
+    @property
+    def progress(self) -> float:
+        """Share of that length which is done, in [0, 1)."""
+        return self.step / (self.epochs * self.steps_per_epoch)
 
 
 class Method(Protocol):
@@ -52,6 +58,7 @@ class Method(Protocol):
 # name in the config -> class with `from_config(config, backbone_config, *, global_batch_size, seed)`
 METHODS = {
     "vicc": "vssl.methods.vicc:ViCC",
+    "fgkvmem": "vssl.methods.fgkvmem:FGKVMem",
 }
 
 

@@ -17,6 +17,7 @@ from vssl.device import placed, prepared
 from vssl.distributed import all_reduce_sum, is_main
 from vssl.loop import replaced_over_ranks, train
 from vssl.methods import Position, load_method
+from vssl.methods.vicc_config import ViCCConfig
 from vssl.optim import build_optimizer, learning_rate
 from vssl.plots import assignment_histogram, loss_curve
 from vssl.run import Run, StageError
@@ -32,12 +33,12 @@ _HISTOGRAM_STEPS = 16  # batches whose nearest prototypes are counted for the pl
 def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     """Train the method from the bound weights, or from its seed.
 
-    Makes `weights` (main stream: backbone, projector, prototypes) and `plots`.
+    Makes `weights` (of the main stream: backbone, projector, and what else the method hands on) and `plots`.
 
     Returns:
-        `loss_first`, `loss_last` (means over the first and last epoch), `assignment_entropy_last`,
-        `score_entropy_last`, `replaced_videos`, `dropped_short`, `videos`; with `knn`, of the trained network
-        `knn_top1`, `knn_top5`, `knn_chance_top1`.
+        `loss_first`, `loss_last` (means over the first and last epoch), `<scalar>_last` of what the method reports,
+        `replaced_videos`, `dropped_short`, `videos`; with `knn`, of the trained network `knn_top1`, `knn_top5`,
+        `knn_chance_top1`.
     """
     modality = config.method.main_stream or config.data.modality
     with prepared(config.runtime) as device:
@@ -50,14 +51,17 @@ def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
             _train(config, method, loader, inputs, run, device, watch)
             figures = training_figures(run) | _counts(dataset, replaced_over_ranks(loader))
             figures |= {name.replace("/", "_"): value for name, value in watch(config.epochs).items()}
-            nearest = _nearest_prototypes(method, loader)
+            nearest = _nearest_prototypes(method, loader) if isinstance(config.method, ViCCConfig) else None
         finally:
             loader.close()
     if is_main():
         about = header("pretrain", run, backbone=config.backbone, modality=modality, method=config.method.name)
         save_weights(run, "weights", about, method.weights())
-        plot(run, "loss.png", partial(loss_curve, chance=math.log(len(nearest))))
-        plot(run, "assignments.png", lambda _, path: assignment_histogram(nearest.tolist(), path))
+        if nearest is None:
+            plot(run, "loss.png", loss_curve)
+        else:
+            plot(run, "loss.png", partial(loss_curve, chance=math.log(len(nearest))))
+            plot(run, "assignments.png", lambda _, path: assignment_histogram(nearest.tolist(), path))
     return figures
 
 
@@ -100,6 +104,7 @@ def _train(
         run,
         lr_at=lr_at,
         epochs=config.epochs,
+        schedule_epochs=config.schedule_epochs,
         runtime=config.runtime,
         device=device,
         identity=identity(config, inputs),
@@ -127,7 +132,7 @@ def _nearest_prototypes(method: Any, loader: TrainLoader) -> Tensor:
     """(C,) how often each prototype is the nearest one to a view, over some batches of an epoch; all ranks call."""
     method.eval()
     prototypes = F.normalize(method.prototypes.weight, dim=1)  # the last update left no unit rows
-    position = Position(step=0, epoch=0, steps_per_epoch=loader.steps_per_epoch)
+    position = Position(step=0, epoch=0, steps_per_epoch=loader.steps_per_epoch, epochs=1)
     counts = torch.zeros(len(prototypes), dtype=torch.int64, device=prototypes.device)
     for _, batch in zip(range(_HISTOGRAM_STEPS), loader.batches(0, 0)):
         for embeddings in method.embed(batch, position):  # (B, D)

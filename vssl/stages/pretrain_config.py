@@ -6,6 +6,7 @@ from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
 from vssl.config import knob, nested
 from vssl.data.augment_config import PretrainAugmentConfig, TwoViewAugmentConfig
 from vssl.data.dataset_config import ClipsConfig
+from vssl.methods.fgkvmem_config import FGKVMemConfig
 from vssl.methods.vicc_config import ViCCConfig
 from vssl.optim_config import CosineConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
 from vssl.stages.knn_monitor_config import KNNMonitorConfig
@@ -18,7 +19,7 @@ class PretrainConfig:
     epochs: int = knob(doc="epochs to train", at_least=1)
     schedule_epochs: int | None = knob(None, doc="length of the learning rate schedule in epochs; null: `epochs`")
     global_batch_size: int = knob(doc="videos per step over all ranks", at_least=2)
-    method: ViCCConfig = nested(ViCCConfig, doc="the learning objective")
+    method: ViCCConfig | FGKVMemConfig = nested(ViCCConfig, doc="the learning objective")
     backbone: BackboneConfig = nested(S3DConfig, doc="the network whose features are learned")
     data: ClipsConfig = knob(doc="videos and clips")
     augment: PretrainAugmentConfig = nested(TwoViewAugmentConfig, doc="how a clip becomes views")
@@ -45,7 +46,8 @@ class PretrainConfig:
                 f"{self.epochs}, or to null for a schedule as long as the training"
             )
         refuse_endless_warmup(self.schedule, self.schedule_epochs or self.epochs)
-        _refuse_remainder("method.queue_len", self.method.queue_len, "global_batch_size", self.global_batch_size)
+        if isinstance(self.method, ViCCConfig):
+            _refuse_remainder("method.queue_len", self.method.queue_len, "global_batch_size", self.global_batch_size)
         _refuse_remainder(
             "global_batch_size", self.global_batch_size, "method.bn_group_size", self.method.bn_group_size
         )

@@ -98,7 +98,7 @@ def supervised(**changes: Any) -> Supervised:
 
 
 def at(step: int) -> Position:
-    return Position(step=step, epoch=0, steps_per_epoch=9)
+    return Position(step=step, epoch=0, steps_per_epoch=9, epochs=1)
 
 
 def test_point_14_the_published_network_has_the_published_size() -> None:

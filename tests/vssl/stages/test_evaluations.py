@@ -274,7 +274,7 @@ def test_a_plain_probe_trains_two_tensors_and_statistics_move_only_if_they_may(d
     probe = probe_of(plain=True, drifting=drifting)
     before = {name: tensor.clone() for name, tensor in probe.backbone.state_dict().items()}
     batch = {"streams": {"rgb": torch.randn(4, 1, 3, 4, 16, 16)}, "labels": torch.tensor([0, 1, 2, 0])}
-    loss, _ = probe(batch, Position(step=0, epoch=0, steps_per_epoch=1))
+    loss, _ = probe(batch, Position(step=0, epoch=0, steps_per_epoch=1, epochs=1))
     loss.backward()
     trained = {name for name, parameter in probe.named_parameters() if parameter.grad is not None}
     assert (

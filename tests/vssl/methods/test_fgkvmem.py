@@ -1,0 +1,252 @@
+"""FGKVMem's rules: what learns from which loss, what the target network is, what is kept (card, section 13)."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.vicc_steps import at
+from vssl.backbones.backbone_config import R2Plus1DConfig, R3D18Config, SlowR18Config, TinyConfig
+from vssl.backbones.build import build_backbone
+from vssl.config import ConfigError, build
+from vssl.methods import Method, load_method
+from vssl.methods.fgkvmem import FGKVMem
+from vssl.methods.fgkvmem_config import FGKVMemConfig
+from vssl.nn.batchnorm import norm_layer
+from vssl.optim import build_optimizer
+from vssl.optim_config import LARCConfig, SGDConfig
+
+BATCH = 4
+SMALL: dict[str, Any] = {
+    "proj_dim": 8, "mlp_dim": 12, "kvmemory": {"slots": 10, "query_dim": 6, "value_dim": 8}, "concepts": {"num": 14},
+}  # fmt: skip
+BYOL: dict[str, Any] = {"predictor": "mlp", "concepts": None}
+
+
+def tiny(seed: int = 0, **knobs: Any) -> FGKVMem:
+    config = build(FGKVMemConfig, SMALL | knobs)
+    return FGKVMem.from_config(config, TinyConfig(width=2), global_batch_size=BATCH, seed=seed)
+
+
+def with_concepts(**knobs: Any) -> dict[str, Any]:
+    return {"concepts": SMALL["concepts"] | knobs}
+
+
+def clips(n: int = 0) -> Tensor:
+    return torch.randn(BATCH, 2, 3, 4, 16, 16, generator=torch.Generator().manual_seed(n))
+
+
+def forward(method: FGKVMem, step: int = 0, given: Tensor | None = None) -> tuple[Tensor, dict[str, Any]]:
+    return method({"streams": {"rgb": clips(step) if given is None else given}}, at(step, 2))
+
+
+def optimiser(method: FGKVMem) -> torch.optim.Optimizer:
+    config = SGDConfig(base_lr=0.5, larc=LARCConfig(), nesterov=True, decay_1d=False)
+    return build_optimizer(config, method.parameters())
+
+
+def train(method: FGKVMem, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
+    losses = []
+    for n in steps:
+        loss, _ = forward(method, n)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def receiving(method: FGKVMem) -> set[str]:
+    """Parts (two names deep) of the method that hold a gradient other than zero."""
+    return {
+        ".".join(name.split(".")[:2])
+        for name, parameter in method.named_parameters()
+        if parameter.grad is not None and parameter.grad.any()
+    }
+
+
+def one_direction(method: FGKVMem) -> dict[str, Tensor]:
+    x = clips()
+    return method.direction(*method.online(x[:, 0]), *method.target(x[:, 1]))[0]
+
+
+def test_point_04_what_each_loss_teaches() -> None:
+    encoder = {"online.backbone", "online.projector"}
+    for loss, parts in {
+        "loss_pred": encoder | {"predictor.key", "predictor.value", "predictor.query"},
+        "loss_recon_src": encoder | {"concepts.source", "concepts.source_dictionary"},
+        "loss_recon_tgt": {"concepts.target", "concepts.target_dictionary"},
+        "loss_align": encoder | {"concepts.source"},
+    }.items():
+        method = tiny()
+        one_direction(method)[loss].backward()
+        assert receiving(method) == parts, loss
+    assert all(parameter.grad is None for parameter in method.target.parameters())
+
+
+def test_a_weight_of_zero_leaves_its_loss_and_what_it_teaches_out() -> None:
+    method = tiny(**with_concepts(w_recon_src=0, w_recon_tgt=0))
+    assert set(one_direction(method)) == {"loss_pred", "loss_align"}
+    method = tiny(**with_concepts(w_align=0))
+    assert set(one_direction(method)) == {"loss_pred", "loss_recon_src", "loss_recon_tgt"}
+    for weights in ({"w_recon_src": 0, "w_recon_tgt": 0}, {"w_align": 0}, {"w_recon_src": 0, "w_align": 0}):
+        method = tiny(**with_concepts(**weights))
+        forward(method)[0].backward()
+        idle = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
+        assert not idle, weights
+    method = tiny(kvmemory=SMALL["kvmemory"] | {"w_sparsity": 0.1, "sparsity_top_k": 3})
+    assert "loss_sparsity" in one_direction(method)
+
+
+def test_point_05_the_centre_moves_in_training_alone() -> None:
+    method = tiny()
+    assert not method.concepts.centre.value.any()
+    method.eval()
+    _, scalars = forward(method)
+    assert not method.concepts.centre.value.any()
+    assert not [name for name in scalars if "recon" in name or "align" in name]
+    method.train()
+    _, scalars = forward(method)
+    assert method.concepts.centre.value.any()
+    assert {"loss_recon_src", "loss_recon_tgt", "loss_align", "concept_entropy"} <= set(scalars)
+
+
+@pytest.mark.parametrize("knobs", [BYOL, {}], ids=["byol", "memory"])
+def test_point_06_swapping_the_clips_changes_nothing_and_cosine_is_what_is_logged(knobs: dict[str, Any]) -> None:
+    if not knobs:  # the centre moves between the directions, so it is held still
+        knobs = with_concepts(center_momentum=1.0)
+    losses = []
+    for given in (clips(), clips().flip(1)):
+        loss, scalars = forward(tiny(**knobs), given=given)
+        losses.append(loss.item())
+        assert float(scalars["cosine"]) == pytest.approx(-float(scalars["loss_pred"]) / 2)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    if knobs == BYOL:
+        assert losses[0] == pytest.approx(2 * float(scalars["loss_pred"]), rel=1e-5)
+
+
+def test_point_07_the_target_is_the_online_network_at_first_and_its_average_then() -> None:
+    method = tiny(ema_decay=0.9)
+    optimizer = optimiser(method)
+    names = [name for name, _ in method.online.named_parameters()]
+    train(method, optimizer, range(1))
+    average = dict(method.target.named_parameters())
+    start = dict(tiny(ema_decay=0.9).online.named_parameters())
+    for name in names:
+        assert torch.equal(average[name], start[name])
+    for n in (1, 2):
+        old = copy.deepcopy(average)
+        newest = copy.deepcopy(dict(method.online.named_parameters()))
+        decay = method.ema_decay(at(n, 2))
+        assert 0.9 < decay < 1
+        train(method, optimizer, range(n, n + 1))
+        for name in names:
+            torch.testing.assert_close(average[name], decay * old[name] + (1 - decay) * newest[name])
+    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert not own & {id(parameter) for parameter in method.target.parameters()}
+    assert all(not p.requires_grad and p.grad is None for p in method.target.parameters())
+    assert tiny(ema_annealing=False, ema_decay=0.5).ema_decay(at(7, 2)) == 0.5
+
+
+def test_the_target_keeps_statistics_of_its_own() -> None:
+    method = tiny(ema_decay=0.5)
+    train(method, optimiser(method), range(3))
+    online, target = dict(method.online.named_buffers()), dict(method.target.named_buffers())
+    changed = [name for name in online if name.endswith("running_mean") and not torch.equal(online[name], target[name])]
+    assert changed
+    counts = {int(t) for name, t in target.items() if name.endswith("num_batches_tracked")}
+    assert counts == {6}  # both clips of each step, one call per clip
+
+
+def test_point_11_later_stages_get_the_online_trunk() -> None:
+    method = tiny()
+    train(method, optimiser(method), range(2))
+    weights = method.weights()
+    assert {name.partition(".")[0] for name in weights} == {"backbone", "projector", "predictor", "concepts"}
+    fresh = build_backbone(TinyConfig(width=2))
+    fresh.load_state_dict({n.removeprefix("backbone."): t for n, t in weights.items() if n.startswith("backbone.")})
+    for name, tensor in method.online.backbone.state_dict().items():
+        assert torch.equal(fresh.state_dict()[name], tensor)
+    assert method.backbone is method.online.backbone
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_resumes_bit_for_bit(stop: int) -> None:
+    calm = tiny()
+    optimizer = optimiser(calm)
+    train(calm, optimizer, range(stop))
+    state = copy.deepcopy({"method": calm.state_dict(), "optimizer": optimizer.state_dict()})
+    losses = train(calm, optimizer, range(stop, 5))
+    resumed = tiny(seed=9)
+    fresh = optimiser(resumed)
+    resumed.load_state_dict(state["method"])
+    fresh.load_state_dict(state["optimizer"])
+    assert train(resumed, fresh, range(stop, 5)) == losses
+    for name, tensor in calm.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    ("backbone", "knobs", "millions"),
+    [
+        (R3D18Config(last_stage="original"), {}, 38.29),
+        (R3D18Config(last_stage="original"), BYOL, 31.35),
+        (R2Plus1DConfig(), {"kvmemory": {"slots": 2048}}, 25.52),
+        (SlowR18Config(), {}, 32.23),
+        (SlowR18Config(), {"kvmemory": {"query_layers": 1, "output_layers": 2}}, 32.30),
+    ],
+)
+def test_published_sizes(backbone: Any, knobs: dict[str, Any], millions: float) -> None:
+    with torch.device("meta"):
+        trunk = build_backbone(backbone, norm_layer(None))
+        method = FGKVMem(build(FGKVMemConfig, knobs), trunk)
+    student = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    unused = 0 if knobs == BYOL else method.config.kvmemory.slots  # constants in the original that nothing reads
+    assert (student + unused) / 1e6 == pytest.approx(millions, abs=0.0051)
+    if knobs == {}:
+        assert student - sum(p.numel() for p in method.online.parameters()) == 9_047_808
+
+
+def test_spread_tells_a_collapse() -> None:
+    method = tiny(**BYOL)
+    _, scalars = forward(method)
+    assert float(scalars["spread"]) > 0.3
+    with torch.no_grad():
+        for parameter in method.online.projector.parameters():
+            parameter.zero_()
+        method.online.projector.layers[-1].bias.fill_(1.0)
+    _, scalars = forward(method)
+    assert float(scalars["spread"]) == pytest.approx(0, abs=1e-6)
+    assert float(scalars["target_similarity"]) == pytest.approx(1 - 1 / BATCH, abs=1e-5)
+
+
+def test_half_precision_ends_at_the_trunk() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        method = tiny()
+        loss, scalars = forward(method)
+    assert loss.dtype == torch.float32
+    assert method.concepts.centre.value.dtype == torch.float32
+    assert all(torch.as_tensor(value).isfinite() for value in scalars.values())
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"kvmemory": {"slots": 10, "heads": 4}}, "slots is 10 and heads is 4"),
+        ({"kvmemory": {"heads": 2}}, r"2 x 256 .* set kvmemory.value_dim to 128"),
+        ({"kvmemory": {"slots": 8, "w_sparsity": 0.1}}, "sparsity_top_k is 500 and a head has 8"),
+        ({"predictor": "lstm"}, "`predictor` is 'lstm'"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(knobs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(FGKVMemConfig, knobs)
+
+
+def test_method_is_found_by_name_and_keeps_the_protocol() -> None:
+    method: Method = load_method("fgkvmem")(
+        build(FGKVMemConfig, SMALL), TinyConfig(width=2), global_batch_size=4, seed=0
+    )
+    assert type(method) is FGKVMem
