@@ -30,6 +30,8 @@ class Imported:
         left_out: names in the file that nothing here stands for, such as the frozen stream's.
         epoch: 0-based, as the file says; None where it does not.
         doubles: tensors that the file names twice and that agree.
+        code: whose public code wrote it.
+        backbone_config: all of the backbone's config, where it has more than a name.
     """
 
     stage: str
@@ -38,6 +40,8 @@ class Imported:
     left_out: list[str]
     epoch: int | None
     doubles: int
+    code: str = "ViCC's"
+    backbone_config: Mapping[str, Any] | None = None
 
     def report(self) -> str:
         """What was taken from the file and what was not, in one line."""
@@ -48,14 +52,15 @@ class Imported:
         tops = [".".join(name.split(".")[:1]) for name in self.left_out]
         rest = ", ".join(f"{tops.count(top)} {top}.*" for top in dict.fromkeys(tops)) or "nothing"
         return (
-            f"a {self.stage} checkpoint of ViCC's public code{epoch}, backbone {self.backbone}: took {taken} "
+            f"a {self.stage} checkpoint of {self.code} public code{epoch}, backbone {self.backbone}: took {taken} "
             f"tensors{twice}; left out {rest}"
         )
 
     def header(self) -> dict[str, Any]:
         """As `vssl.weights` writes it; the modality is what no file says."""
-        backbone = {"name": self.backbone}
-        return {"kind": self.stage, "stage": "published", "method": "vicc", "backbone": backbone, "modality": None}
+        backbone = dict(self.backbone_config or {"name": self.backbone})
+        method = "vicc" if self.code == "ViCC's" else "fgkvmem"
+        return {"kind": self.stage, "stage": "published", "method": method, "backbone": backbone, "modality": None}
 
 
 def is_published(content: Any) -> bool:

@@ -1,6 +1,7 @@
 """Weights: the parameters that one stage hands to another, in a file that says what they belong to.
 
-Checkpoints of ViCC's public code are read as well (`vssl.published`). Reading runs nothing that is in a file.
+Checkpoints of the public code of ViCC and of FGKVMem are read as well (`vssl.published`, `vssl.published_slowfast`).
+Reading runs nothing that is in a file.
 """
 
 import json
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from vssl.artifacts import Artifact, canonical_json, write_atomic
 from vssl.published import import_published, is_published
+from vssl.published_slowfast import import_slowfast, is_slowfast
 from vssl.run import Run, StageError
 
 
@@ -56,7 +58,7 @@ class Weights:
 
 
 def load_weights(artifact: Artifact, *, backbone: Mapping[str, Any] | None = None) -> Weights:
-    """Read a weights artifact, or a checkpoint of ViCC's public code, onto the CPU.
+    """Read a weights artifact, or a checkpoint of a public code, onto the CPU.
 
     Args:
         artifact: of type `weights`.
@@ -87,6 +89,9 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         if is_published(content):
             found = import_published(content)
             return found.header(), found.tensors, found.report()
+        if is_slowfast(content):
+            found = import_slowfast(content)
+            return found.header(), found.tensors, found.report()
         return json.loads(content["header"]), content["tensors"], ""
     except StageError as error:
         raise StageError(f"{path}: {error}") from None
@@ -95,8 +100,9 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         told = "" if "weights_only" in reason else f" ({reason})"  # torch then advises to run what is in the file
         raise StageError(
             f"{path} cannot be read as weights{told}; expected a file of a pretrain, linear or finetune stage, "
-            'a torch.save of {"header": <JSON text>, "tensors": {name: tensor}}, or a checkpoint of ViCC\'s public '
-            "code; one that holds more than tensors is made readable by `python -m vssl.exchange import FILE OUT`"
+            'a torch.save of {"header": <JSON text>, "tensors": {name: tensor}}, or a checkpoint of the public code '
+            "of ViCC or FGKVMem; one that holds more than tensors is made readable by `python -m vssl.exchange import "
+            "FILE OUT`"
         ) from None
 
 
