@@ -101,6 +101,22 @@ def pack(
     return arrays
 
 
+def levels(arrays: Iterable[Array]) -> list[list[Array]]:
+    """The arrays of one packing in parts that can be submitted one after the other: each waits for earlier ones alone.
+
+    Args:
+        arrays: parents before children.
+    """
+    depth: dict[str, int] = {}
+    found: list[list[Array]] = []
+    for array in arrays:
+        at = depth[array.key] = 1 + max((depth.get(one.array, -1) for one in array.dependency), default=-1)
+        if at == len(found):
+            found.append([])
+        found[at].append(array)
+    return found
+
+
 def expression(dependency: Sequence[Dependency], job_ids: Mapping[str, str]) -> str:
     """The argument of `--dependency`: "aftercorr:12:14,afterok:15_3"; empty where nothing is waited for.
 

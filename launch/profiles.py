@@ -20,6 +20,7 @@ from launch.templates import files, named
 from vssl.config import ConfigError, build, keys, nearest
 
 DEFAULT = "default"
+SBATCH_AT_ONCE = 4  # few enough for a controller that many people ask
 
 _STAGES = "each stage asks for its own: say it in a resource class, or for this cluster in vssl.resources.CLASS"
 _RANKS = "a stage's gpus_per_node, tasks_per_node and cpus_per_task say it"
@@ -43,7 +44,7 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("ntasks", "gpus", "gpus_per_task", "num_gpus", "cpus_per_gpu"), _RANKS),
     **dict.fromkeys(("kill_on_invalid_dep", "parsable", "wrap", "wait", "test_only", "max_pickle_size_gb"), _OURS),
 }
-_OURS_BLOCK = ("max_submit_jobs", "visibility_s", "requeue", "hang_min", "resources")
+_OURS_BLOCK = ("max_submit_jobs", "sbatch_at_once", "visibility_s", "requeue", "hang_min", "resources")
 _PER_CLASS = ("partition", "account", "qos", "constraint", "exclude", "nodelist", "gres", "exclusive", "mem_per_gpu")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -61,6 +62,7 @@ class Profile:
     array_parallelism: int | None = None
     policy: Policy = field(default_factory=Policy)
     max_submit_jobs: int | None = None
+    sbatch_at_once: int = SBATCH_AT_ONCE  # commands that run side by side while a plan is submitted
     visibility_s: float | None = None
     resources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # class -> what it asks for here
     per_class: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # class -> parameters
@@ -98,6 +100,7 @@ def read_profile(name: str | None = None, checkout: Path = CHECKOUT) -> Profile:
         array_parallelism=_number(given.pop("array_parallelism", None), "array_parallelism"),
         policy=_policy(ours, given.pop("signal_delay_s", None), marked),
         max_submit_jobs=_number(ours.get("max_submit_jobs"), "vssl.max_submit_jobs"),
+        sbatch_at_once=_number(ours.get("sbatch_at_once"), "vssl.sbatch_at_once") or SBATCH_AT_ONCE,
         visibility_s=_seconds(ours.get("visibility_s"), "vssl.visibility_s"),
         parameters=_parameters(given),
     )

@@ -1,7 +1,8 @@
 """Arrays on their way into the queue: intent, script, sbatch, id; and once all are there, one release.
 
 They are held until the last one is recorded, so a launcher may die at any moment: nothing has started that nobody
-knows of, and nothing starts before its parents are told to Slurm.
+knows of, and nothing starts before its parents are told to Slurm. Arrays that do not wait for one another are sent side
+by side: most of the time goes into the start of each `sbatch` and into waiting for the disk.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -10,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launch.arrays import Array, Place, expression, pack
+from launch.arrays import Array, Place, expression, levels, pack
 from launch.batches import create_batch, mark_void, record_job
 from launch.elements import Element
 from launch.plan import Plan
 from launch.processes import identity
 from launch.profiles import Profile
 from launch.scheduler import Scheduler, SchedulerRefusedError, SchedulerSilentError
+from launch.side_by_side import side_by_side
 from launch.store import Store
 from launch.submit_lock import LockHeldError
 from vssl.artifacts import write_text
@@ -66,7 +68,7 @@ class Sender:
     _held: dict[str, Path] = field(default_factory=dict, init=False)  # array job -> its batch
     _places: dict[str, Place] = field(default_factory=dict, init=False)  # stage -> where it was sent
     _lines: list[str] = field(default_factory=list, init=False)  # about what was sent
-    _begun: Path | None = field(default=None, init=False)  # a batch that Slurm has not answered for
+    _begun: set[Path] = field(default_factory=set, init=False)  # batches that Slurm has not answered for
 
     def send(
         self, names: Sequence[str], finished: Collection[str], in_flight: Mapping[str, Place]
@@ -90,9 +92,7 @@ class Sender:
             if self._held:
                 self.may_write()
                 self.scheduler.release(list(self._held))
-                with self.store.writing():
-                    for job, folder in self._held.items():
-                        record_job(folder, job, released=True)
+                self._record_release()
                 for line in self._lines:
                     self.say(line)
         return self._places
@@ -100,32 +100,47 @@ class Sender:
     def _send(self, names: Sequence[str], finished: Collection[str], in_flight: Mapping[str, Place]) -> None:
         largest = int(self.scheduler.config().get("MaxArraySize", "1001"))
         jobs: dict[str, str] = {}
-        for array in pack(self.plan, names, finished, {**in_flight, **self._places}, largest):
-            members = list(array.stages.values())
-            try:
-                job = jobs[array.key] = self._submit(array, expression(array.dependency, jobs))
-            except SchedulerRefusedError as error:
-                alone = len(members) == 1 and not self._held and self.scheduler.queued_total() == 0
-                if not error.is_limit or alone:
-                    raise ConfigError(
-                        f"Slurm refused {array.element}: {error.text}; nothing of this line was queued. Change profile "
-                        f"{self.profile.name}, or stages.{self.plan[members[0]].template}.resources"
-                    ) from None
-                self._give_up("the queue was full")
-                if len(members) > 1:  # nobody knows how much room there is, so it is found out by halves
-                    self._send(members[: len(members) // 2], finished, in_flight)
+        arrays = pack(self.plan, names, finished, {**in_flight, **self._places}, largest)
+        for level in levels(arrays):
+            failures = side_by_side(lambda array: self._submit(array, jobs), level, self.profile.sbatch_at_once)
+            for array in level:
+                if array.key in jobs:
+                    self._note(array, jobs)
+            refusals = [(array, error) for array, error in failures if isinstance(error, SchedulerRefusedError)]
+            for _, error in failures:
+                if not isinstance(error, SchedulerRefusedError):
+                    raise error
+            if refusals:
+                self._make_do(refusals, finished, in_flight)
                 return
-            self._places |= {name: Place(job, index) for index, name in array.stages.items()}
-            size = f" of {len(members)} elements" if len(members) > 1 else ""
-            after = ", ".join(dict.fromkeys(jobs.get(one.array, one.array) for one in array.dependency))
-            self._lines.append(f"{array.element}: job {job}{size}" + (f", after {after}" if after else ""))
 
-    def _submit(self, array: Array, dependency: str) -> str:
-        """Write an array's intent and script, submit it held, and write down its id."""
+    def _make_do(
+        self,
+        refusals: Sequence[tuple[Array, SchedulerRefusedError]],
+        finished: Collection[str],
+        in_flight: Mapping[str, Place],
+    ) -> None:
+        """Send no more than the queue takes, if that is why Slurm refuses."""
+        array, error = next((one for one in refusals if not one[1].is_limit), refusals[0])
+        members = list(array.stages.values())
+        alone = len(members) == 1 and not self._held and self.scheduler.queued_total() == 0
+        if not error.is_limit or alone:
+            raise ConfigError(
+                f"Slurm refused {array.element}: {error.text}; nothing of this line was queued. Change profile "
+                f"{self.profile.name}, or stages.{self.plan[members[0]].template}.resources"
+            )
+        self._give_up("the queue was full")
+        if len(members) > 1:  # nobody knows how much room there is, so it is found out by halves
+            self._send(members[: len(members) // 2], finished, in_flight)
+
+    def _submit(self, array: Array, jobs: dict[str, str]) -> None:
+        """Write an array's intent and script, submit it held, and write down its id, here and in `jobs`."""
         cluster = self.scheduler.config().get("ClusterName", "")
+        dependency = expression(array.dependency, jobs)
         facts = {**array_facts(array, dependency, self.code, self.profile), "cluster": cluster}
         records = {index: self.elements[name] for index, name in array.stages.items()}
-        folder = self._begun = create_batch(self.store, records, facts)
+        folder = create_batch(self.store, records, facts)
+        self._begun.add(folder)
         text = self.script_text(
             folder,
             array.resources,
@@ -135,19 +150,36 @@ class Sender:
             snapshot=self.code,
         )
         with self.store.writing():
-            write_text(folder / "script.sh", text)
+            write_text(folder / "script.sh", text, durable=False)  # sbatch reads it now, and nobody needs it later
         self.may_write()
         job = self.scheduler.submit(folder / "script.sh", folder)
         self._held[job] = folder
-        self._begun = None
+        self._begun.discard(folder)
         with self.store.writing():
             record_job(folder, job)
-        return job
+        jobs[array.key] = job
+
+    def _note(self, array: Array, jobs: Mapping[str, str]) -> None:
+        """Keep where the stages of an array went, and what will be said of it."""
+        job, size = jobs[array.key], len(array.stages)
+        self._places |= {name: Place(job, index) for index, name in array.stages.items()}
+        after = ", ".join(dict.fromkeys(jobs.get(one.array, one.array) for one in array.dependency))
+        of_size = f" of {size} elements" if size > 1 else ""
+        self._lines.append(f"{array.element}: job {job}{of_size}" + (f", after {after}" if after else ""))
+
+    def _record_release(self) -> None:
+        def record(held: tuple[str, Path]) -> None:
+            with self.store.writing():
+                record_job(held[1], held[0], released=True)
+
+        for _, error in side_by_side(record, list(self._held.items()), self.profile.sbatch_at_once):
+            raise error
 
     def _give_up(self, why: str) -> None:
-        if self._begun is not None:
-            mark_void(self._begun, why)
-            self._begun = None
+        """Of batches that Slurm has not taken."""
+        for folder in self._begun:
+            mark_void(folder, why)
+        self._begun.clear()
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:

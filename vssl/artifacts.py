@@ -78,24 +78,30 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file so that readers, now or after a crash, see the old one or the whole new one."""
+def write_atomic(path: Path, write: Callable[[BinaryIO], None], *, durable: bool = True) -> None:
+    """Write a file so that readers, now or after a crash, see the old one or the whole new one.
+
+    Args:
+        durable: False for what nobody needs after a power cut: readers see it whole, and no disk is waited for.
+    """
     aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with open(aside, "wb") as stream:
             write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         os.replace(aside, path)
     except Exception:  # torch.save turns a full disk into a RuntimeError
         aside.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     data = text.encode()
-    write_atomic(path, lambda stream: _write_all(stream, data))
+    write_atomic(path, lambda stream: _write_all(stream, data), durable=durable)
 
 
 def write_json(path: Path, value: Any) -> None:

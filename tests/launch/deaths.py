@@ -32,6 +32,7 @@ class Death:
     def __init__(self, patch: pytest.MonkeyPatch, scheduler: Any, at: int = 0) -> None:
         self.count = 0
         self._at = at
+        self._counting = threading.Lock()
         self._main = threading.current_thread()
         for target, name in DURABLE:
             patch.setattr(target, name, self._before(getattr(target, name)))
@@ -39,15 +40,15 @@ class Death:
             patch.setattr(scheduler, name, self._around(name, getattr(scheduler, name)))
 
     def _moment(self) -> None:
-        if threading.current_thread() is not self._main:
-            return
-        self.count += 1
-        if self._at and self.count >= self._at:
-            raise Died
+        with self._counting:
+            self.count += 1
+            if self._at and self.count >= self._at:  # and so it is for all of its threads
+                raise Died
 
     def _before(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*arguments: Any, **options: Any) -> Any:
-            self._moment()
+            if function.__name__ != "utime" or threading.current_thread() is self._main:  # else it is the lock's beat
+                self._moment()
             return function(*arguments, **options)
 
         return wrapped

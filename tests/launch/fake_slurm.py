@@ -7,6 +7,7 @@ it, is decided by the test.
 """
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,7 @@ class FakeSlurm:
         self.reads = self.writes = 0
         self._last_array = 0
         self._queued_total = 0
+        self._submitting = threading.Lock()  # a launcher submits from several threads
 
     # What the launcher calls.
 
@@ -82,6 +84,10 @@ class FakeSlurm:
         return self._queued_total
 
     def submit(self, script: Path, cwd: Path) -> str:
+        with self._submitting:
+            return self._submit(script, cwd)
+
+    def _submit(self, script: Path, cwd: Path) -> str:
         self.writes += 1
         self.tick()
         given = dict(re.findall(r"^#SBATCH --([\w-]+)(?:=(.*))?$", script.read_text(), flags=re.MULTILINE))

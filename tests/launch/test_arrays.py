@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launch.arrays import MAX_INDEX_TEXT, Array, Dependency, Place, expression, index_text, pack
+from launch.arrays import MAX_INDEX_TEXT, Array, Dependency, Place, expression, index_text, levels, pack
 from launch.plan import Plan, PlannedStage, Resources
 from tests.launch.fake_slurm import read_indices
 from tests.planning import plan_of
@@ -83,6 +83,12 @@ def check(
             places[name] = Place(array.key, index)
         existing[array.key] = set(array.stages)
     assert places.keys() == {*wanted, *in_flight}
+    before: set[str] = set()
+    for level in levels(arrays):  # whose arrays are submitted in any order, all at once
+        for array in level:
+            assert {one.array for one in array.dependency} <= before | {place.array for place in in_flight.values()}
+        before |= {array.key for array in level}
+    assert before == {array.key for array in arrays}
 
 
 def waited_for(array: Array, index: int, existing: Mapping[str, Collection[int]]) -> set[Place]:

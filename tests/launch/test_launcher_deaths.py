@@ -20,16 +20,17 @@ from vssl.artifacts import read_json
 class World:
     """A store, a Slurm, and a count of how often each stage was started."""
 
-    def __init__(self, folder, plan):
+    def __init__(self, folder, plan, at_once=1):
         self.plan = plan
+        self.at_once = at_once
         self.store = Store(folder, visibility_s=0)
         self.now = 1_000_000.0
         self.started = Counter()
         self.slurm = FakeSlurm(lambda: self.now, self._start, lambda job: None)
 
     def line(self, force=()):
-        names = [stage.name for stage in self.plan]
-        return execute(self.plan, names, self.store, profile=Profile(name="p"), force=force, scheduler=self.slurm)
+        names, profile = [stage.name for stage in self.plan], Profile(name="p", sbatch_at_once=self.at_once)
+        return execute(self.plan, names, self.store, profile=profile, force=force, scheduler=self.slurm)
 
     def work(self):
         while running := [job for job in self.slurm.jobs.values() if job.state == "RUNNING"]:
@@ -73,7 +74,7 @@ def plan(make_plan):
 def world(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a moment to die at all the same, and no wait for a disk
     monkeypatch.setattr("launch.submission.snapshot", lambda store: tmp_path / "code")
-    return lambda name: World(tmp_path / f"{name}", plan)
+    return lambda name, at_once=1: World(tmp_path / f"{name}", plan, at_once)
 
 
 def died(*words):
@@ -94,13 +95,14 @@ def moments(world, patch, force=()):
     return death.count
 
 
-def test_a_submission_survives_the_death_of_its_launcher_at_any_moment(world, monkeypatch):
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_submission_survives_the_death_of_its_launcher_at_any_moment(world, monkeypatch, at_once):
     next_life = lives(monkeypatch)
     next_life()
-    count = moments(world("calm"), monkeypatch)
+    count = moments(world("calm", at_once), monkeypatch)
     assert count > 100, "the list of moments looks too short"
     for at in range(1, count + 1):
-        one = world(at)
+        one = world(at, at_once)
         next_life()
         dies(one, at, monkeypatch)
         next_life()

@@ -78,6 +78,7 @@ signal_delay_s: 90
 additional_parameters: {reservation: r1, mail-user: me}
 vssl:
   max_submit_jobs: 100
+  sbatch_at_once: 2
   visibility_s: 2.5
   hang_min: 15
   requeue: {killed: 5}
@@ -96,7 +97,7 @@ vssl:
     assert profile.setup == ("module load cuda", "export A=1", "export B=2")
     assert (profile.teardown, profile.srun_args) == (("rm -rf /scratch/x",), ("--cpu-bind=none",))
     assert (profile.python, profile.array_parallelism) == ("apptainer exec image python", 8)
-    assert (profile.max_submit_jobs, profile.visibility_s) == (100, 2.5)
+    assert (profile.max_submit_jobs, profile.sbatch_at_once, profile.visibility_s) == (100, 2, 2.5)
     assert (profile.policy.hang_min, profile.policy.signal_delay_s, profile.policy.requeue) == (15, 90, {"killed": 5})
     linear = ResourceClasses(templates.files("resources"), profile.resources).get("linear")
     assert linear.timeout_min == 10
@@ -126,6 +127,7 @@ vssl:
         ("vssl: {hang_min: -1}", "hang_min"),
         ("vssl:\n  requeue: {exception: 1}", r"x\.yaml:2: .*after 'exception' nothing is requeued"),
         ("vssl: {max_submit_jobs: many}", "whole number"),
+        ("vssl: {sbatch_at_once: 0}", "at least 1"),
         ("vssl: {visibility_s: -1}", "seconds"),
         ("vssl: {resources: {linea: {mem_gb: 1}}}", "did you mean `linear`"),
         ("vssl: {resources: {linear: {memory: 1}}}", "unknown key `memory` in `vssl.resources.linear`"),

@@ -20,7 +20,7 @@ from tests.launch.slurm_records import finish
 from vssl.artifacts import read_json, write_json
 from vssl.config import ConfigError
 
-PROFILE = Profile(name="test")
+PROFILE = Profile(name="test", sbatch_at_once=1)  # so that the ids of jobs have the order of the plan
 
 
 class Clock:
@@ -265,6 +265,64 @@ def test_a_silent_controller_is_try_again(lanes, submit, slurm, store, monkeypat
         one.place[0] + f"_{one.place[1]}" for one in in_flight(store, slurm.queue()).values()
     )
     assert len(slurm.queue()) == 6
+
+
+@pytest.fixture
+def apart(make_plan):
+    """A plan of `number` stages that neither wait for one another nor ask for the same, and one below each."""
+
+    def make(number):
+        above = [planned(f"a{at}", resources={"mem_gb": 1 + at}, seed=at) for at in range(number)]
+        return make_plan(*above, *(planned(f"b{at}", [one], {"mem_gb": 1 + at}) for at, one in enumerate(above)))
+
+    return make
+
+
+SIDE_BY_SIDE = replace(PROFILE, sbatch_at_once=3)
+
+
+def test_arrays_that_do_not_wait_for_one_another_are_sent_side_by_side(apart, submit, slurm, store, monkeypatch):
+    send, meeting = slurm.submit, threading.Barrier(3)
+
+    def together(script, cwd):
+        meeting.wait(60)  # passed only if three are at it
+        return send(script, cwd)
+
+    monkeypatch.setattr(slurm, "submit", together)
+    code, said = submit(apart(6), profile=SIDE_BY_SIDE)
+    assert code == 0
+    assert [line.partition(":")[0] for line in said.splitlines()[:12]] == [f"{x}{at}" for x in "ab" for at in range(6)]
+    assert len(slurm.queue()) == 12
+    assert not held(slurm)
+    edges = {in_flight(store, slurm.queue())[one.folder].entry.dependency for one in apart(6) if one.name[0] == "b"}
+    assert len(edges) == 6, "each waits for its own parent"
+    assert all(batch.released for batch in open_batches(store))
+
+
+def test_a_refusal_among_others_leaves_nothing_behind(apart, submit, slurm, store, monkeypatch):
+    send = slurm.submit
+
+    def refuse_the_third(script, cwd):
+        if "--mem=3GB" in script.read_text():
+            raise SchedulerRefusedError("sbatch", "sbatch: error: Invalid qos specification")
+        return send(script, cwd)
+
+    monkeypatch.setattr(slurm, "submit", refuse_the_third)
+    with pytest.raises(ConfigError, match=r"Slurm refused a2: .*Invalid qos.*nothing of this line was queued"):
+        submit(apart(6), profile=SIDE_BY_SIDE)
+    assert not slurm.queue()
+    assert not open_batches(store)
+
+
+def test_a_full_queue_among_others_takes_what_fits(apart, submit, slurm, store, monkeypatch):
+    slurm.max_submit = 4
+    monkeypatch.setattr(slurm, "submit_limit", lambda account, qos: None)  # only sbatch knows
+    code, said = submit(apart(6), profile=SIDE_BY_SIDE)
+    assert code == 75
+    assert "4 of 12 stages queued now" in said
+    assert len(slurm.queue()) == 4
+    assert not held(slurm)
+    assert all(one.void or one.released for one in map(read_batch, store.batches.iterdir()))
 
 
 def test_a_refusal_leaves_nothing_behind(lanes, submit, slurm, store, monkeypatch):

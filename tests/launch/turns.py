@@ -20,12 +20,12 @@ from typing import Any
 
 import pytest
 
-from launch import heartbeat, processes, stopping, submit_lock, watchdog
+from launch import heartbeat, processes, side_by_side, stopping, submit_lock, watchdog
 
 BEGAN_S = 1_800_000_000.0
 _TICK_S = 1e-4  # between two turns, so that no two records have one time
 _SWITCHES = 0.4  # share of the operations before which somebody else may go on: each costs two switches of threads
-_WITH_THREADS: tuple[ModuleType, ...] = (heartbeat, stopping, submit_lock, watchdog)
+_WITH_THREADS: tuple[ModuleType, ...] = (heartbeat, side_by_side, stopping, submit_lock, watchdog)
 
 
 class Killed(BaseException):
@@ -259,7 +259,10 @@ class World:
             thread.main, thread.pid = parent.main, parent.main.pid
             started.append(thread)
 
-        return SimpleNamespace(start=start, join=lambda: self.wait(lambda: started[0].is_over))
+        def is_over() -> bool:
+            return started[0].is_over
+
+        return SimpleNamespace(start=start, join=lambda: self.wait(is_over), is_alive=lambda: not is_over())
 
     def _stamp(self, function: Callable[..., None]) -> Callable[..., None]:
         """os.utime, whose "now" is the world's."""
