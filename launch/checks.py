@@ -4,18 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from launch.exit_codes import BAD_INPUT, DONE, FAILED
+from launch.exit_codes import BAD_INPUT, DONE, FAILED, TRY_AGAIN
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-Result = Literal["ok", "failed", "refused", "not tried"]
-_STYLE = {"ok": "green", "failed": "bold red", "refused": "bold red", "not tried": "yellow"}
+Result = Literal["ok", "failed", "refused", "not tried", "no answer"]
+_STYLE = {"ok": "green", "failed": "bold red", "refused": "bold red", "not tried": "yellow", "no answer": "yellow"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was tried: `refused` is mended in the line or on the site, `failed` in the code or the data."""
+    """One thing that was tried.
+
+    `refused` is mended in the line or on the site, `failed` in the code or the data; `no answer` is Slurm's silence.
+    """
 
     what: str
     result: Result
@@ -23,9 +26,10 @@ class Check:
 
 
 def exit_code(checks: Sequence[Check]) -> int:
-    """0: nothing speaks against submitting; 1: a stage fails; 2: something is to be mended first."""
+    """0: nothing speaks against submitting; 1: a stage fails; 2: something is to be mended first; 75: who knows."""
     results = {check.result for check in checks}
-    return FAILED if "failed" in results else BAD_INPUT if "refused" in results else DONE
+    codes: dict[Result, int] = {"failed": FAILED, "refused": BAD_INPUT, "no answer": TRY_AGAIN}
+    return next((code for result, code in codes.items() if result in results), DONE)
 
 
 def print_checks(checks: Sequence[Check], console: "Console") -> None:

@@ -42,7 +42,8 @@ def preflight(
         scheduler: None: Slurm's commands on this machine.
 
     Returns:
-        0 nothing speaks against submitting, 1 a stage failed, 2 something is to be mended first.
+        0 nothing speaks against submitting, 1 a stage failed, 2 something is to be mended first, 75 the controller did
+        not answer.
     """
     finished = {name: found for name, found in store.reusable_stages(plan).items() if name not in selection.force}
     todo = [stage.name for stage in plan if stage.name in selection.run and stage.name not in finished]

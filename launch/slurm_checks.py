@@ -36,7 +36,7 @@ def slurm_checks(
             note = ", ".join(dict.fromkeys(elements))
             yield _test_only(resources, note, store, profile, scheduler)
     except SchedulerSilentError as error:
-        yield Check(what="slurm", result="not tried", note=f"{error}")
+        yield Check(what="slurm", result="no answer", note=f"{error}; try again")
 
 
 def _test_only(resources: Resources, wanted_by: str, store: Store, profile: Profile, scheduler: Scheduler) -> Check:

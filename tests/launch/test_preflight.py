@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from launch import alike, rehearsing
+from launch.checks import Check, exit_code
 from launch.command_line import parse
 from launch.plan import Plan, PlannedStage
 from launch.preflight import preflight
@@ -223,8 +224,15 @@ def test_what_a_site_refuses_is_said(
 
 def test_a_silent_controller_is_no_verdict(fly: Callable[..., Found], chain: Plan) -> None:
     found = fly(chain, PROFILE, Site(error=SchedulerSilentError("sbatch did not answer within 60 s")))
-    assert found.code == 0
-    assert found.result("slurm") == "not tried  sbatch did not answer within 60 s"
+    assert found.code == 75, "whoever submits after a 0 would be wrong"
+    assert found.result("slurm") == "no answer  sbatch did not answer within 60 s; try again"
+
+
+def test_what_a_person_has_to_mend_counts_more_than_silence() -> None:
+    silence = Check(what="slurm", result="no answer")
+    assert exit_code([silence, Check(what="x", result="ok")]) == 75
+    assert exit_code([silence, Check(what="x", result="refused")]) == 2
+    assert exit_code([silence, Check(what="x", result="failed"), Check(what="y", result="refused")]) == 1
 
 
 def test_real_stages_are_tried_on_a_few_videos(fly: Callable[..., Found], store: Store) -> None:
