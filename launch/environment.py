@@ -1,19 +1,22 @@
 """What an attempt ran on and in: the record that tells, a year later, why a number was different.
 
-Cheap and without torch, so that it costs a job nothing; whatever cannot be found out is left empty.
+Cheap and without torch, so that it costs a job nothing; whatever cannot be found out is left empty. The GPUs come last:
+the driver's tool may take many seconds, for which no training waits.
 """
 
 import os
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from launch.provenance import versions
 from launch.redaction import is_secret, redact
-from vssl.artifacts import StageFolder, write_json
+from vssl.artifacts import StageFolder, read_json, write_json
 
 _TOOL_WAIT_S = 15.0
 _GPU_FIELDS = ("name", "uuid", "memory.total", "driver_version")
@@ -38,7 +41,7 @@ SLURM_VARIABLES = (
 
 
 def environment_record(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Machine, packages, GPUs, job and variables of this process, as plain values."""
+    """Machine, packages, job and variables of this process, as plain values; of no GPU yet."""
     variables = os.environ if environment is None else environment
     return {
         "host": socket.gethostname(),
@@ -46,7 +49,7 @@ def environment_record(environment: Mapping[str, str] | None = None) -> dict[str
         "cpu": _first_after(Path("/proc/cpuinfo"), "model name"),
         "cores": _cores(),
         "memory_gb": _memory_gb(),
-        "gpus": _gpus(),
+        "gpus": [],
         "versions": versions(),
         "slurm": _chosen(SLURM_VARIABLES, variables) if variables.get("VSSL_LAUNCHED") == "1" else {},
         "variables": _chosen(VARIABLES, variables),
@@ -56,7 +59,32 @@ def environment_record(environment: Mapping[str, str] | None = None) -> dict[str
 def write_environment(folder: StageFolder, token: int) -> None:
     """Leave the record of an attempt in its stage's folder, as `environment/<token>.json`."""
     folder.environment.mkdir(exist_ok=True)
-    write_json(folder.environment / f"{token}.json", environment_record())
+    write_json(_path(folder, token), environment_record())
+
+
+@contextmanager
+def adding_gpus(folder: StageFolder, token: int) -> Iterator[None]:
+    """Add the GPUs of this job to an attempt's record while a block runs; its end waits for what is left of that."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        yield
+        return
+
+    def add() -> None:
+        record, gpus = read_json(_path(folder, token)) or {}, _gpus(tool)
+        with suppress(OSError):  # a full disk will be told by what matters more
+            write_json(_path(folder, token), {**record, "gpus": gpus})
+
+    thread = threading.Thread(target=add, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _path(folder: StageFolder, token: int) -> Path:
+    return folder.environment / f"{token}.json"
 
 
 def _chosen(names: tuple[str, ...], variables: Mapping[str, str]) -> dict[str, str]:
@@ -83,11 +111,8 @@ def _first_after(path: Path, key: str) -> str:
     return next(found, "")
 
 
-def _gpus() -> list[dict[str, str]]:
+def _gpus(tool: str) -> list[dict[str, str]]:
     """The GPUs that this job sees, as the driver's tool lists them."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
     command = [tool, f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader"]
     try:
         listed = subprocess.run(command, capture_output=True, text=True, timeout=_TOOL_WAIT_S)

@@ -19,7 +19,7 @@ from launch.causes import Policy
 from launch.claims import Claim, ElsewhereError, attempts, check_free, claim, newest
 from launch.completion import complete
 from launch.elements import Element
-from launch.environment import write_environment
+from launch.environment import adding_gpus, write_environment
 from launch.exit_codes import DONE, FAILED, TRY_AGAIN
 from launch.exit_records import Ending, ExitRecords
 from launch.failures import ending_of, is_known
@@ -209,6 +209,7 @@ class Execution:
         with ExitStack() as around:
             if self.leads:
                 around.enter_context(beating(mine, self.help_others))
+                around.enter_context(adding_gpus(mine.folder, mine.token))
                 pipeline = self.store.pipelines / self.element.pipeline
                 # Only a stage that is done may wait for its last push: the seconds of all others are counted.
                 around.enter_context(

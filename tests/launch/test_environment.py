@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.environment import SLURM_VARIABLES, VARIABLES, environment_record, write_environment
+from launch.environment import SLURM_VARIABLES, VARIABLES, adding_gpus, environment_record, write_environment
 from launch.provenance import changed_versions, versions
 from launch.redaction import is_secret
 from vssl.artifacts import StageFolder, read_json
@@ -28,18 +28,56 @@ def test_the_machine_and_its_packages_are_described() -> None:
     assert json.loads(json.dumps(record)) == record
 
 
+def gpus_of(folder: Path) -> object:
+    """What the record of an attempt says of GPUs after its stage has run."""
+    stage = StageFolder(folder / "stage")
+    stage.root.mkdir(exist_ok=True)
+    write_environment(stage, 1)
+    with adding_gpus(stage, 1):
+        assert read_json(stage.environment / "1.json")["versions"] == versions()
+    record = read_json(stage.environment / "1.json")
+    assert record["versions"] == versions()
+    return record["gpus"]
+
+
 def test_gpus_come_from_the_drivers_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", tool(tmp_path, "echo 'NVIDIA H200, GPU-1-2, 143771 MiB, 570.12'")["PATH"])
-    (gpu,) = environment_record({})["gpus"]
-    assert gpu == {"name": "NVIDIA H200", "uuid": "GPU-1-2", "memory.total": "143771 MiB", "driver_version": "570.12"}
+    assert gpus_of(tmp_path) == [
+        {"name": "NVIDIA H200", "uuid": "GPU-1-2", "memory.total": "143771 MiB", "driver_version": "570.12"}
+    ]
     monkeypatch.setenv("PATH", tool(tmp_path, "echo no driver; exit 9")["PATH"])
-    assert environment_record({})["gpus"] == []
+    assert gpus_of(tmp_path) == []
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert gpus_of(tmp_path) == []
+
+
+def test_a_stage_does_not_wait_for_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "go")  # the tool answers when the stage has run, and not before
+    monkeypatch.setenv("PATH", tool(tmp_path, f"cat {tmp_path / 'go'}")["PATH"])
+    stage = StageFolder(tmp_path)
+    write_environment(stage, 1)
+    with adding_gpus(stage, 1):
+        (tmp_path / "go").write_text("NVIDIA H200, GPU-1-2, 143771 MiB, 570.12\n")
+    assert len(read_json(stage.environment / "1.json")["gpus"]) == 1
 
 
 def test_a_driver_that_hangs_costs_a_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", tool(tmp_path, "exec sleep 60")["PATH"])
     monkeypatch.setattr("launch.environment._TOOL_WAIT_S", 0.05)
-    assert environment_record({})["gpus"] == []
+    assert gpus_of(tmp_path) == []
+
+
+def test_a_full_disk_is_no_end_of_a_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, value: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("PATH", tool(tmp_path, "echo")["PATH"])
+    stage = StageFolder(tmp_path)
+    write_environment(stage, 1)
+    monkeypatch.setattr("launch.environment.write_json", full)
+    with adding_gpus(stage, 1):
+        pass
+    assert read_json(stage.environment / "1.json")["gpus"] == []
 
 
 def test_variables_are_kept_by_name_and_without_secrets() -> None:
