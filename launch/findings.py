@@ -7,6 +7,7 @@ from signal import Signals
 from typing import Any
 
 from launch.causes import STOPS, Cause, Finding
+from launch.exit_codes import DONE
 
 _SAID_AT_THE_START: tuple[Cause, ...] = ("bad_input", "refused", "elsewhere")
 _SAID_AT_THE_END: tuple[Cause, ...] = ("out_of_memory", "exception", "killed", "hung", "node_failure")
@@ -19,6 +20,7 @@ _OUT_OF_MEMORY = re.compile(
 )
 _CANCELLED = re.compile(r"\*\*\* JOB \S+ ON \S+ CANCELLED AT \S+(?: DUE TO ([A-Z ]+?))? \*\*\*")
 _TASK_ENDED = re.compile(r"^srun: error: (\S+): tasks? ([\d,-]+): (.+)$", re.M)
+_NODE_LOST = re.compile(r"^srun: error: Node failure on \S+", re.M)
 _SLURM_SAID: Mapping[str, Cause] = {
     "PREEMPTION": "preempted",
     "NODE FAILURE": "node_failure",
@@ -148,14 +150,18 @@ def _by_whom(evidence: Evidence) -> str:
 
 
 def _by_absence(evidence: Evidence) -> Finding:
-    """Nobody said why: by the exit code of srun."""
+    """Nobody said why: by what srun printed, and by its exit code."""
     missing = [rank for rank in range(evidence.ranks) if rank not in evidence.records]
     if not missing:
         return Finding("exception", f"srun ended with {evidence.rc}, but the stage has no completion record")
+    if lost := _NODE_LOST.search(evidence.log):
+        return Finding("node_failure", lost[0])
     ended = _TASK_ENDED.search(evidence.log)  # the first line is about the one that died first
     who = (
         f"rank {ended[2]} on {ended[1]}: {ended[3]}" if ended else f"rank {', '.join(map(str, missing))} left no record"
     )
+    if evidence.rc == DONE:  # a rank that ends with 0 has recorded it, and srun says 0 of one whose node is gone
+        return Finding("node_failure", f"{who}, and srun ended with 0: its node was lost, it seems")
     if evidence.rc > 128:
         number = evidence.rc - 128
         if number in (Signals.SIGTERM, Signals.SIGUSR2) and not evidence.records and evidence.attempt is None:

@@ -14,6 +14,7 @@ PREEMPTED = replace(CALM, preempted=True)
 TAKEN = replace(CALM, state="COMPLETING", restarts=1, end_s=None)  # Slurm has requeued it already
 ATTEMPT = {"nonce": "1_2.0", "token": 1}
 SRUN_KILLED = "srun: error: n2: task 1: Killed\nsrun: launch/slurm: _step_signal: Terminating StepId=1.0\n"
+NODE_LOST = "srun: error: Node failure on n2\nsrun: Job step aborted: Waiting up to 2 seconds for job step to finish.\n"
 OOM = "slurmstepd: error: Detected 1 oom_kill event in StepId=1.0. Some of the step tasks have been OOM Killed."
 OOM_22 = "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=1.0."
 OVER_MEMORY = "slurmstepd-n3: error: StepId=9.0 exceeded memory limit (618524672 > 524288000), being killed"
@@ -74,6 +75,11 @@ CASES = {
     ),
     "a node's failure": (evidence(lost(0), rc=137, slurm=TAKEN, log=ended(" DUE TO NODE FAILURE")), "node_failure"),
     "Slurm's requeue without a word": (evidence(rc=137, slurm=TAKEN), "node_failure"),
+    "a node's failure that srun calls a success": (evidence(rc=0, slurm=TAKEN), "node_failure"),
+    "the same, and the controller is silent": (evidence(rc=0, slurm=None), "node_failure"),
+    "the same, and the controller does not know yet": (evidence(rc=0, log=NODE_LOST), "node_failure"),
+    "the same before Python": (replace(evidence(rc=0, slurm=None), attempt=None), "node_failure"),
+    "a node's failure that srun alone has told": (evidence(stopped(0, ""), rc=1, log=NODE_LOST), "node_failure"),
     "a person's requeue": (evidence(*USR2, rc=75, slurm=TAKEN, log=ended(" DUE TO JOB REQUEUE")), "signal"),
     "cancelled, and saved": (evidence(*(stopped(r, "SIGTERM") for r in (0, 1)), rc=75, slurm=CANCELLED), "signal"),
     "cancelled, and killed": (evidence(rc=137, slurm=CANCELLED, log=ended()), "signal"),
