@@ -216,7 +216,7 @@ class Execution:
                     pushing_stage(pipeline, self.element.name, lambda: not ended or ended[-1].code != DONE)
                 )
             ended.append(self._bring_to_end(config, inputs, run, mine, started))
-            run.journal.close()
+            run.close()
         return ended[-1]
 
     def _bring_to_end(self, config: Any, inputs: Inputs, run: Run, mine: Claim, started: float) -> Ending:

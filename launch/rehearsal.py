@@ -105,7 +105,7 @@ def _try(task: Mapping[str, Any], folder: StageFolder, base: Path) -> dict[str, 
             raise StageError(f"it saved a checkpoint at step {first.steps[-1]} and did not go on from there") from None
     finally:
         for run in (first, second):
-            run.journal.close()
+            run.close()
     artifacts = {}
     for name, type_ in kind.makes.items():
         path = folder.artifacts / name

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from vssl.artifacts import StageFolder
@@ -121,6 +122,7 @@ class Run:
         self._stop_requested = stop_requested
         self._owns = owns
         self._last_beat = -_BEAT_EVERY_S
+        self._untold = ""  # the position that came too soon after the last one that was told
 
     @property
     def dir(self) -> Path:
@@ -134,14 +136,16 @@ class Run:
     def beat(self, step: int | None = None, steps: int | None = None) -> None:
         """Say that the stage is alive and, for whoever watches, at which of how many steps. Costs I/O once a second."""
         self.signs += 1
+        position = "" if step is None else f"{step} {steps or ''}\n"
         now = time.monotonic()
         if now - self._last_beat < _BEAT_EVERY_S:
+            self._untold = position or self._untold
             return
-        self._last_beat = now
-        if step is None:
-            self.folder.beat.touch()
+        self._last_beat, self._untold = now, ""
+        if position:
+            self.folder.beat.write_text(position)
         else:
-            self.folder.beat.write_text(f"{step} {steps or ''}\n")
+            self.folder.beat.touch()
 
     def should_stop(self) -> bool:
         """Whether this process was asked to stop; ranks agree on the step among themselves."""
@@ -156,6 +160,13 @@ class Run:
         """
         if not self._owns():
             raise SupersededError(f"a newer attempt has taken over {self.folder.root.name}; this one stops writing")
+
+    def close(self) -> None:
+        """The end of this execution: tell the last position, of a stage of less than a second the only one."""
+        with suppress(OSError):  # a full disk, perhaps, is the very end
+            if self._untold and self._owns():
+                self.folder.beat.write_text(self._untold)
+        self.journal.close()
 
     def artifact(self, name: str) -> Path:
         """Where to put an artifact; its folder exists. Nobody reads it before the stage's completion record."""

@@ -60,7 +60,7 @@ def _run(name: str, plan: Plan, store: Store) -> Mapping[str, float]:
     try:
         return STAGES[record.kind].load()(config, inputs, run)
     finally:
-        run.journal.close()
+        run.close()
 
 
 def _shown(metrics: Mapping[str, float]) -> str:
