@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Collection, Iterator
 
+from launch.batch_folder import refuse_unsafe
 from launch.checks import Check, exit_code, print_checks
 from launch.disk import disk_checks
 from launch.plan import Plan
@@ -45,6 +46,8 @@ def preflight(
         0 nothing speaks against submitting, 1 a stage failed, 2 something is to be mended first, 75 the controller did
         not answer.
     """
+    if profile is not None:
+        refuse_unsafe(store.root)
     finished = {name: found for name, found in store.reusable_stages(plan).items() if name not in selection.force}
     todo = [stage.name for stage in plan if stage.name in selection.run and stage.name not in finished]
     checks = [*_datasets(plan, todo, store), *_parents(plan, todo, finished)]

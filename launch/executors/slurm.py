@@ -4,7 +4,6 @@ Of submitit come the names of parameters, their checks and the script's form. It
 `python -m launch.job <batch folder>`, and the element is the array's index, so that nothing is lost with the launcher.
 """
 
-import re
 import shlex
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 from submitit import SlurmExecutor
 
 from launch.arrays import index_text
+from launch.batch_folder import refuse_unsafe
 from launch.exit_codes import DONE, FAILED, TRY_AGAIN
 from launch.plan import Plan, Resources
 from launch.profiles import Profile
@@ -28,8 +28,6 @@ _INDEX = '"$SLURM_ARRAY_TASK_ID"'
 _ATTEMPT = '"${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}.${SLURM_RESTART_COUNT:-0}"'
 # What another launcher of processes, such as torchrun, may have left around an sbatch: ranks would take it for theirs.
 _FOREIGN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
-# A PYTHONPATH cannot hold a colon, Slurm drops backslashes from paths, and a line break would end an #SBATCH line.
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f:\\]")
 
 
 class BatchExecutor(SlurmExecutor):
@@ -77,11 +75,7 @@ def script_text(
         ConfigError: a path that cannot be written into a script, or a parameter that submitit refuses.
     """
     for path in (batch, snapshot):
-        if _UNSAFE.search(str(path)):
-            raise ConfigError(
-                f"{str(path)!r} holds a colon, a backslash or a line break, which paths of Slurm jobs cannot; choose "
-                "another store with root=FOLDER"
-            )
+        refuse_unsafe(path)
     folder, interpreter = shlex.quote(str(batch)), shlex.quote(sys.executable)
     # Without a limit after the first rank has left: rank 0 may still digest a large artifact.
     srun = ["srun", "--unbuffered", "--kill-on-bad-exit=1", "--wait=0", f"--cpus-per-task={resources.cpus_per_task}"]
@@ -184,6 +178,7 @@ def execute(
     Raises:
         ConfigError: what cannot work, or what Slurm refuses; nothing of it stays in the queue.
     """
+    refuse_unsafe(store.root)  # before anything is written there
     submission = Submission(plan, selection, store, profile, scheduler or Scheduler(), script_text, _say)
     try:
         finished = submission.finished(force)
