@@ -141,10 +141,14 @@ def print_logs(target: Target, lines: int, rank: int = 0, *, follow: bool = Fals
             said |= {"script_log": str(logs.script), "script_lines": tail(logs.script, lines)}
         print(json.dumps(said, indent=1))
         return
-    for path in logs.files:
-        if found := tail(path, lines):
+    ends = {path: tail(path, lines) for path in logs.files}
+    for path, found in ends.items():
+        if found:
             print(f"{path}:", file=sys.stderr, flush=True)
             print("\n".join(found), flush=True)
+    if not any(ends.values()):
+        empty = " and ".join(str(path) for path in logs.files if path.exists())
+        print(f"{name} has printed nothing so far: {empty} is empty", file=sys.stderr, flush=True)
 
 
 def _written_s(logs: Logs) -> float:

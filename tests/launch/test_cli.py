@@ -143,6 +143,13 @@ class TestLogs:
         os.utime(other.logs / "abc.log", (time.time() + 60, time.time() + 60))
         assert vssl("logs").stdout == "later\n"
 
+    def test_an_empty_log_is_said_to_be_one(self, batch, folder, vssl):
+        (batch / "logs" / "0.log").write_text("")
+        (batch / "logs" / "0-0.log").unlink()
+        done = vssl("logs", "first")
+        assert (done.returncode, done.stdout) == (0, "")
+        assert done.stderr == f"first has printed nothing so far: {batch / 'logs' / '0.log'} is empty\n"
+
     def test_following_ends_with_the_stage(self, batch, folder, vssl):
         done = vssl("logs", "first", "--follow", "-n", "1")
         assert done.returncode == 0
