@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from launch.claims import newest
@@ -41,6 +41,7 @@ class StageStatus:
     slurm_reason: str = ""  # why its job is pending, in Slurm's word
     expected_s: float | None = None  # when Slurm expects to start it
     started_at_ms: int | None = None  # its newest attempt
+    left_out: bool = False  # waits for nothing: the newest line did not select it
 
 
 def plan_status(
@@ -68,6 +69,7 @@ def plan_status(
     """
     known = dict(finished or {})
     pipeline = pipeline or store.pipeline(plan).name
+    left_out = frozenset(store.left_out(pipeline))
     found: dict[str, StageStatus] = {}
     for stage in plan:
         if stage.name not in known and (done := store.reusable(stage, known)) is not None:
@@ -75,7 +77,10 @@ def plan_status(
         if stage.name in known:
             found[stage.name] = _finished_status(stage, known[stage.name], pipeline)
         else:
-            found[stage.name] = _open_status(stage, store, view, found, time.time() if now_s is None else now_s)
+            one = _open_status(stage, store, view, found, time.time() if now_s is None else now_s)
+            if one.state == "waiting" and stage.name in left_out:
+                one = replace(one, left_out=True, reason="left out of the newest line by only=, from= or until=")
+            found[stage.name] = one
     return list(found.values())
 
 

@@ -9,7 +9,7 @@ import errno
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -134,10 +134,14 @@ class Store:
         """Folder of a planned pipeline: equal plans have the same one."""
         return self.pipelines / f"{plan.sweep}-{sha256_text(canonical_json(plan_mapping(plan)))[:12]}"
 
-    def save_plan(self, plan: Plan) -> Path:
+    def save_plan(self, plan: Plan, chosen: Collection[str] | None = None) -> Path:
         """Write the plan where the verbs find it, beside this store's settings.
 
         The plan's time stamp becomes the time of its newest submission.
+
+        Args:
+            plan: the whole plan.
+            chosen: names of the stages that the line selects; None: all.
 
         Raises:
             ConfigError: the store cannot be written.
@@ -151,7 +155,15 @@ class Store:
                 write_json(folder / "plan.json", plan_mapping(plan))
             if read_json(folder / "store.json") != self.to_mapping():
                 write_json(folder / "store.json", self.to_mapping())
+            left_out = [] if chosen is None else sorted(plan.by_name.keys() - set(chosen))
+            if left_out != self.left_out(folder.name):
+                write_json(folder / "left_out.json", left_out)
         return folder
+
+    def left_out(self, pipeline: str) -> list[str]:
+        """Names of the stages that the newest line of a pipeline did not select."""
+        names: list[str] = read_json(self.pipelines / pipeline / "left_out.json") or []
+        return names
 
     def finished(self, name: str) -> Iterator[Finished]:
         """Completion records of a stage: this store's, then those of the stores that are read."""

@@ -114,7 +114,7 @@ class Submission:
             LockHeldError: another launcher submits, and does not end.
         """
         with submitting(self.store, self.say) as lock:
-            self.store.save_plan(self.plan)
+            self.store.save_plan(self.plan, self.names)
             if self._code is None:  # a follower sends all its rounds with the code of the first
                 self._code = snapshot(self.store)
             queue = self.scheduler.queue()

@@ -42,7 +42,8 @@ def watch(
         console: a terminal for the live table; None: standard output, and plain lines where it is none.
 
     Returns:
-        0 all are done, 1 one failed or was cancelled, 75 some are left that nobody runs, or Ctrl-C.
+        0 all are done, but for those that the newest line left out; 1 one failed or was cancelled; 75 some are left
+        that nobody runs, or Ctrl-C.
     """
     pipeline, store = target.folder.name, target.store
     names = set(target.stages)
@@ -65,8 +66,8 @@ def watch(
 
 def _final(stages: Sequence[StageStatus], queue: QueueView, starting: Callable[[], bool]) -> int | None:
     """The exit code once nothing can change without a person; None before that."""
-    found = {one.state for one in stages}
-    if found <= {"done", "reused"}:
+    found = {one.state for one in stages if not one.left_out}
+    if found and found <= {"done", "reused"}:
         return DONE
     if found & {"running", "queued"} or queue.silent or ("waiting" in found and starting()):
         return None
@@ -108,7 +109,7 @@ class _Lines:
 
     def show(self, stages: Sequence[StageStatus], queue: QueueView) -> None:
         ended = sum(one.state in ("done", "reused", "failed", "cancelled") for one in stages)
-        start = f"[{ended}/{len(stages)}]"
+        start = f"[{ended}/{sum(not one.left_out for one in stages)}]"
         if not self._states:
             print(f"{self._title}: {_summary(stages)}", flush=True)
         for one in stages:

@@ -176,6 +176,8 @@ class Reasons:
         return Predicate(verb, f" because {' and '.join(said)}", todo=f"mend that and {_AGAIN}" if failed else _AGAIN)
 
     def _waiting(self, one: StageStatus) -> Predicate:
+        if one.left_out:
+            return Predicate(("was ", "were "), one.reason, todo="the line without these keys runs all that is left")
         if parents := self._unfinished(one):
             todo = _AGAIN if self._root(one).state == "saved" else ""
             return Predicate(("waits", "wait"), f" for {self._parents(one, parents)}", todo=todo)

@@ -65,7 +65,7 @@ def execute(
             that cannot be written.
     """
     finished = _check(plan, selection, store, force)
-    pipeline = store.save_plan(plan)
+    pipeline = store.save_plan(plan, selection)
     pusher = Pusher(pipeline, tracking_uri, store.read) if track else None
     with View(len(selection)) as view:
         queue = Queue(plan, selection, store, pipeline, view, finished, force, machine)

@@ -184,7 +184,7 @@ def execute(
         finished = submission.finished(force)
         open_ = [name for name in submission.names if name not in finished]
         if not open_:
-            pipeline = store.save_plan(plan)
+            pipeline = store.save_plan(plan, submission.names)
             _say(f"all {len(submission.names)} stages are done; `vssl report {pipeline.name}` shows them")
             return DONE
         submission.check(open_)

@@ -373,7 +373,7 @@ def test_what_does_not_fit_a_partition_is_refused_before_anything_is_written(mak
 
 
 def test_a_root_that_no_script_can_name_is_refused_before_anything_is_written(lanes, submit, slurm, tmp_path):
-    with pytest.raises(ConfigError, match="holds a colon.*choose another store with root=FOLDER"):
+    with pytest.raises(ConfigError, match=r"holds a colon.*choose another store with root=FOLDER"):
         submit(lanes(1), store=Store(tmp_path / "12:30", visibility_s=0))
     assert not (tmp_path / "12:30").exists()
     assert (slurm.reads, slurm.writes) == (0, 0)

@@ -2,6 +2,7 @@
 
 import io
 import time
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -125,3 +126,11 @@ def test_ctrl_c_ends_it(plan, store, target):
             raise KeyboardInterrupt
 
     assert watch(target, Interrupted(), every_s=0.0) == TRY_AGAIN
+
+
+def test_what_the_line_left_out_is_not_waited_for(plan, store, target, capsys):
+    store.save_plan(plan, ["first"])
+    finish(store, plan, "first")
+    assert watch(target, Queue(), every_s=0.0) == DONE
+    assert "1 done, 1 waiting" in capsys.readouterr().out
+    assert watch(replace(target, selector="second"), Queue(), every_s=0.0) == TRY_AGAIN

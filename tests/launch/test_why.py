@@ -54,6 +54,20 @@ def test_a_failure_is_told_once_and_says_what_to_do(plan, store, explain):
     ]
 
 
+def test_what_a_line_left_out_waits_for_nothing(plan, store, explain):
+    store.save_plan(plan, ["first", "second"])
+    send(store, plan, ["first", "second"])
+    finish(store, plan, "first")
+    finish(store, plan, "second")
+    assert explain() == [
+        "third, lane.0, lane.1 and 1 more were left out of the newest line by only=, from= or until=; "
+        "the line without these keys runs all that is left"
+    ]
+    assert explain(selector="third")[0].startswith("third was left out of the newest line")
+    store.save_plan(plan)
+    assert "left out" not in explain()[0]
+
+
 def test_a_chain_names_who_waits_for_whom_and_how_long(plan, store, explain):
     batch = send(store, plan, ["first", "second", "third"])
     folder = attempt(store, plan, "first", batch, "100_0", ago_s=100.0)
