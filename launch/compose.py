@@ -6,6 +6,7 @@ for relative folders from the caller's working directory.
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,6 @@ def _parse(text: str) -> tuple[str, Any]:
     digit = next((part for part in key.split(".")[:2] if re.match(r"\d", part)), None)
     if digit is not None:
         raise ConfigError(f"`{text}`: `{digit}` starts with a digit, which a key cannot; names start with a letter")
-    quoted = f"'{key}=\"{value}\"'"
     if "${" in value:
         raise ConfigError(f"`{text}`: `${{...}}` is not looked up here; give the value itself")
     try:
@@ -55,13 +55,22 @@ def _parse(text: str) -> tuple[str, Any]:
         if value.count("[") != value.count("]"):
             advice = f"close the bracket, and quote the whole for the shell, as in '{key}=[a,b]'"
         else:
-            advice = f"a value with = {{ }} ~ or quotes in it is quoted twice: {quoted}"
+            advice = (
+                f"a value with = {{ }} ~, quotes or letters beyond ASCII in it is quoted twice: {_quoted(key, value)}"
+            )
         raise ConfigError(f"`{text}` cannot be read; {advice}") from None
     if parsed.is_sweep_override():
         raise ConfigError(f"`{text}`: a list has brackets; write '{key}=[{value}]'")
     if parsed.type != OverrideType.CHANGE or parsed.package is not None:
         raise ConfigError(f"`{text}` is not key=value")
     return parsed.key_or_group, parsed.value()
+
+
+def _quoted(key: str, value: str) -> str:
+    """The word to type in a shell for any text as value: quoted for Hydra, and once more for the shell."""
+    # Before a quote and at the end, and only there, backslashes are Hydra's own.
+    inner = re.sub(r'(\\*)("|\Z)', lambda found: found[1] * 2 + ('\\"' if found[2] else ""), value)
+    return shlex.quote(f'{key}="{inner}"')
 
 
 class Composer:

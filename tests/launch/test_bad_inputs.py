@@ -91,6 +91,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Row("list without brackets", PLAN + "grid.linear.seed=0,1", ("seed=0,1", "'grid.linear.seed=[0,1]'")),
     Row("bracket left open", PLAN + "grid.linear.seed=[0,1", ("seed=[0,1`", "close the bracket")),
     Row("unquoted =", PLAN + "data=/a=b", ("`data=/a=b`", "quoted twice", "'data=\"/a=b\"'")),
+    Row("unquoted letters", PLAN + "data=/é日", ("`data=/é日`", "beyond ASCII", "'data=\"/é日\"'")),
     Row("unquoted ~", PLAN + "data=~/videos", ("`data=~/videos`", "'data=\"~/videos\"'")),
     Row("unquoted brace", PLAN + "data=/a{b", ("`data=/a{b`", "'data=\"/a{b\"'")),
     Row("wrong value on an axis", PLAN + "grid.linear.epochs=[1,two]", ("`epochs` is 'two'", "expected int")),

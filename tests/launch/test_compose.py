@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,17 @@ COMPOSER = Composer(CHECKOUT / "configs")
 )
 def test_a_line_is_read_with_types(text: str, key: str, value: Any) -> None:
     assert parse_override(text) == (key, value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["/日本/é", "a=b", "x{y}=", "it's=", 'say "so"', "=back\\slash", "=end\\", '=q\\"q', '\\\\"', "~/a", "é=\"ü'"],
+)
+def test_the_quoting_that_an_error_offers_works(value):
+    with pytest.raises(ConfigError) as refused:
+        parse_override(f"root={value}")
+    (word,) = shlex.split(str(refused.value).partition("is quoted twice: ")[2])
+    assert parse_override(word) == ("root", value)
 
 
 @pytest.mark.parametrize(
