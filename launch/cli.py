@@ -7,10 +7,15 @@ the beginning of one, or nothing for the newest; STAGE is a stage, a stage in al
 """
 
 import json
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+
+_ON_INTERRUPT = signal.getsignal(signal.SIGINT)
+if __name__ == "__main__" and _ON_INTERRUPT is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while Python loads there is nothing to tell: no traceback
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 if __package__ in (None, ""):  # run as a file: the repository goes first on the path, in place of this file's folder
@@ -278,4 +283,5 @@ def _print_json(value: Any) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, _ON_INTERRUPT)
     main()

@@ -6,10 +6,15 @@ Works from any folder and without an install: the repository goes first on the p
 import os
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+_ON_INTERRUPT = signal.getsignal(signal.SIGINT)
+if __name__ == "__main__" and _ON_INTERRUPT is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while Python loads there is nothing to tell: no traceback
 
 _CHECKOUT = Path(__file__).resolve().parent.parent
 
@@ -184,4 +189,5 @@ def _executor(line: CommandLine) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, _ON_INTERRUPT)
     sys.exit(main(sys.argv[1:]))
