@@ -1,17 +1,15 @@
 """Where a stage's words are: the log of its newest attempt, and what the batch script printed around it."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launch.batch_folder import BatchFolder
-from launch.children import newest_log
 from launch.claims import newest
+from launch.log_files import TAIL_BYTES, Logs, lines_of, of_attempt, of_batch, read_from, tail
 from launch.plan import PlannedStage
 from launch.queue_view import QueueView, Sent, sent_stages
 from launch.standing import standing
@@ -20,19 +18,6 @@ from launch.targets import Target
 from vssl.config import ConfigError
 
 FOLLOW_EVERY_S = 0.5
-_TAIL_BYTES = 4 << 20  # a log may hold gigabytes; its end is what is read
-
-
-@dataclass(frozen=True, kw_only=True)
-class Logs:
-    """The files of a stage's newest run, whether or not they are there yet."""
-
-    script: Path | None = None  # what the batch script printed before Python and after it
-    stage: Path | None = None  # what the stage's process printed
-
-    @property
-    def files(self) -> list[Path]:
-        return [path for path in (self.script, self.stage) if path is not None]
 
 
 def logs_of(stage: PlannedStage, store: Store, sent: Sent | None, rank: int = 0) -> Logs:
@@ -40,12 +25,8 @@ def logs_of(stage: PlannedStage, store: Store, sent: Sent | None, rank: int = 0)
     folder = next((found.folder for found in store.finished(stage.folder)), store.stage(stage.folder))
     last = newest(folder)
     if sent is not None and (last is None or _began(sent, last)):
-        return _of_batch(sent.batch, sent.index, rank)
-    if last is not None and last.get("slurm"):  # another pipeline sent it, or the newer job has not begun
-        batch = folder.root.parent.parent / "batches" / str(last["batch"])
-        return _of_batch(batch, int(str(last["slurm"]["job"]).rpartition("_")[2]), rank)
-    log = newest_log(folder)
-    return Logs(stage=log if log is None or not rank else log.with_name(f"{log.stem}.rank{rank}.log"))
+        return of_batch(sent.batch, sent.index, rank)
+    return of_attempt(folder, last, rank)  # another pipeline sent it, or the newer job has not begun
 
 
 def _began(sent: Sent, last: Mapping[str, Any]) -> bool:
@@ -55,39 +36,12 @@ def _began(sent: Sent, last: Mapping[str, Any]) -> bool:
     return sent.sent_at_ms > last["started_at_ms"] and BatchFolder(sent.batch).script_log(sent.index).exists()
 
 
-def _of_batch(batch: Path, index: int, rank: int) -> Logs:
-    folder = BatchFolder(batch)
-    return Logs(script=folder.script_log(index), stage=folder.rank_log(index, rank))
-
-
-def tail(path: Path, lines: int) -> list[str]:
-    """The last lines of a file; none where there is no file."""
-    return _lines(_read(path, -_TAIL_BYTES)[1], lines)
-
-
-def _read(path: Path, offset: int) -> tuple[int, bytes]:
-    """(where it begins, what stands there to the end) of a file; a negative offset counts from the end."""
-    try:
-        with open(path, "rb") as stream:
-            size = stream.seek(0, os.SEEK_END)
-            start = max(0, size + offset) if offset < 0 else offset if offset <= size else 0  # it was made anew
-            stream.seek(start)
-            return start, stream.read()
-    except FileNotFoundError:
-        return 0, b""
-
-
-def _lines(data: bytes, count: int | None = None) -> list[str]:
-    found = data.decode(errors="replace").splitlines()
-    return found if count is None else found[-count:] if count > 0 else []
-
-
 class Follower:
     """Prints the ends of some files and then what is added, each file's name before its lines."""
 
     def __init__(self, files: list[Path], lines: int) -> None:
         self._named: Path | None = None
-        self._offsets = {path: self._show(path, -_TAIL_BYTES, lines) for path in files}
+        self._offsets = {path: self._show(path, -TAIL_BYTES, lines) for path in files}
 
     def more(self) -> bool:
         """Print whole lines that are new; whether there were any."""
@@ -96,9 +50,9 @@ class Follower:
         return self._offsets != before
 
     def _show(self, path: Path, offset: int, lines: int | None = None) -> int:
-        start, data = _read(path, offset)
+        start, data = read_from(path, offset)
         whole = data[: data.rfind(b"\n") + 1]
-        self._print(path, _lines(whole, lines))
+        self._print(path, lines_of(whole, lines))
         return start + len(whole)
 
     def _print(self, path: Path, lines: list[str]) -> None:

@@ -3,6 +3,8 @@
 the queue while it answers, then the verdict of the batch script, then the attempt's own record, then its beat.
 """
 
+import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from launch.causes import STOPS
 from launch.claims import is_live
 from launch.exit_codes import TRY_AGAIN
+from launch.log_files import of_attempt, tail
 from launch.pending import clock, meaning
 from launch.queue_view import QueueView, Sent
 from vssl.artifacts import StageFolder
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from launch.scheduler import QueuedElement
 
 State = Literal["done", "reused", "running", "queued", "saved", "failed", "cancelled", "waiting"]
+_NO_SPACE = re.compile(r"no space left|disk quota exceeded", re.IGNORECASE)
+_LAST_LINES = 50
+_FULL_BYTES = 1 << 20
 _JUST_NOW_MS = 5_000  # clocks of two machines may differ, and the queue may have been asked just before
 
 
@@ -147,9 +153,22 @@ def _after_attempt(last: Mapping[str, Any], folder: StageFolder) -> Standing:
     error = last.get("error") or rank_error(folder, last["token"])
     if last.get("outcome") == "saved" and not error:
         return Standing(state="saved", reason="stopped by a signal; goes on from its checkpoint")
-    return Standing(
-        state="failed", reason=error or "its process died without a word (killed, out of memory, power cut?)"
-    )
+    return Standing(state="failed", reason=error or _wordless(folder, last))
+
+
+def _wordless(folder: StageFolder, last: Mapping[str, Any]) -> str:
+    """What is said of a process that recorded nothing; on a full disk a line of its log is all that there was room for.
+
+    A quota shows in that line alone, and a log that had no room for it shows nothing: so the disk is looked at, too.
+    """
+    for path in reversed(of_attempt(folder, last).files):  # the stage knows better than its script
+        line = next((line for line in reversed(tail(path, _LAST_LINES)) if _NO_SPACE.search(line)), "")
+        if line:
+            return line.strip()
+    said = "its process died without a word (killed, out of memory, power cut?)"
+    if shutil.disk_usage(folder.root).free < _FULL_BYTES:
+        said = f"its process died without a word, and the disk of {folder.root} is full: free some, and it goes on"
+    return said
 
 
 def rank_error(folder: StageFolder, token: int) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import math
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -122,6 +123,20 @@ def test_what_hangs_below_a_failure_names_the_culprit(plan, store, finish, attem
     assert found["fusion"].state == "cancelled"
     assert found["fusion"].reason == "blocked by single-rgb"
     assert found["fusion-untrained"].state == "waiting"
+
+
+def test_who_had_no_room_to_say_why_is_not_called_wordless(plan, store, attempt, monkeypatch):
+    dead = {**identity(), "pid_started": 1}
+    folder = attempt("single-rgb", process=dead)
+    log = folder.logs / "abc.log"
+    log.write_text("step 3\nno space left under /runs (OSError ...); free some: the same line goes on\nand the fail")
+    assert plan_status(plan, store)[0].reason == log.read_text().splitlines()[1]
+    log.write_text("step 3")
+    assert "died without a word (killed" in plan_status(plan, store)[0].reason
+    usage = SimpleNamespace(total=1 << 40, used=1 << 40, free=4096)
+    monkeypatch.setattr("launch.standing.shutil.disk_usage", lambda path: usage)
+    assert "the disk of" in plan_status(plan, store)[0].reason
+    assert "is full" in plan_status(plan, store)[0].reason
 
 
 def test_a_dead_rank_is_quoted(plan, store, attempt):
