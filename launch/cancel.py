@@ -5,6 +5,7 @@ save and stop, as by any other signal. On this machine the pipeline's own queue 
 """
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -26,6 +27,7 @@ from vssl.artifacts import read_json, write_json
 if TYPE_CHECKING:
     from launch.batches import InFlight
     from launch.scheduler import Scheduler
+    from launch.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,7 @@ def cancel(target: Target, scheduler: "Scheduler | None" = None) -> Cancelled:
 
     Raises:
         SchedulerSilentError: the controller does not answer; nothing was cancelled.
+        ConfigError: nothing was found to cancel, but the queue holds jobs of this store whose records are gone.
     """
     plan, store, pipeline = target.plan, target.store, target.folder.name
     chosen = [stage for stage in plan if stage.name in below(plan, frozenset(target.stages))]
@@ -70,6 +73,8 @@ def cancel(target: Target, scheduler: "Scheduler | None" = None) -> Cancelled:
     if jobs:
         (scheduler or impatient()).cancel(_ids(jobs.values(), view.queued.values()))
     signalled, elsewhere = _signal(target, [stage.folder for stage in chosen])
+    if not (jobs or kept or signalled or elsewhere):
+        _refuse_unrecorded(store, scheduler)
     return Cancelled(
         pipeline=pipeline,
         jobs={name: place.entry.job for name, place in jobs.items()},
@@ -77,6 +82,15 @@ def cancel(target: Target, scheduler: "Scheduler | None" = None) -> Cancelled:
         kept=kept,
         elsewhere={stage.name: elsewhere[stage.folder] for stage in chosen if stage.folder in elsewhere},
     )
+
+
+def _refuse_unrecorded(store: "Store", scheduler: "Scheduler | None") -> None:
+    """Not to say that nothing is queued where somebody has removed the records of what is."""
+    if scheduler is None and shutil.which("squeue") is None:
+        return
+    from launch.recovery import refuse_unrecorded
+
+    refuse_unrecorded(store, (scheduler or impatient()).queue())
 
 
 def _ids(chosen: Iterable["InFlight"], queued: Iterable["InFlight"]) -> list[str]:

@@ -5,6 +5,7 @@ stages are sent anew, with the dependencies that are right now. It is not releas
 does not notice that its parent has failed, and once it has forgotten the parent, the child would run.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from launch.store import Store
 from vssl.config import ConfigError
 
 STUCK = "DependencyNeverSatisfied"
+CLOCKS_S = 60.0  # by which this machine's clock and the controller's may differ
 
 
 def recover(
@@ -68,14 +70,40 @@ def recover(
 
 def _await_records(store: Store, queue: Sequence[QueuedElement]) -> None:
     """Wait for the records of batches that another machine has just made, and that are queued from this store."""
+    unknown = unrecorded(store, queue)
+    if not unknown:
+        return
+    # A record is written before its job is submitted, so that of an old job would have come into sight long ago.
+    oldest_s = min(entry.submitted_s or time.time() for entry in unknown)
+    if time.time() - oldest_s < store.visibility_s + CLOCKS_S:
+        store.appears(*(Path(entry.folder) / "elements.json" for entry in unknown))
+    refuse_unrecorded(store, queue)
+
+
+def unrecorded(store: Store, queue: Sequence[QueuedElement]) -> list[QueuedElement]:
+    """What was queued from this store, and of which it has no record."""
     folders = {Path(entry.folder) for entry in queue if entry.folder}
-    for folder in sorted(folder for folder in folders if folder.parent == store.batches.resolve()):
-        if not store.appears(folder / "elements.json"):
-            jobs = " ".join(sorted({entry.array for entry in queue if Path(entry.folder) == folder}, key=int))
-            raise ConfigError(
-                f"the queue holds jobs of this store whose record {folder} is gone, so nobody knows what they are: "
-                f"bring it back, or `scancel {jobs}`"
-            )
+    place = store.batches.resolve()
+    lost = {str(one) for one in folders if one.parent == place and not (one / "elements.json").is_file()}
+    return [entry for entry in queue if entry.folder in lost]
+
+
+def refuse_unrecorded(store: Store, queue: Sequence[QueuedElement]) -> None:
+    """Refuse to go on while jobs are queued that nobody can tell anything of.
+
+    Raises:
+        ConfigError: there are some; all of them are named.
+    """
+    unknown = unrecorded(store, queue)
+    if not unknown:
+        return
+    jobs = " ".join(sorted({entry.array for entry in unknown}, key=int))
+    folders = sorted({entry.folder for entry in unknown})
+    more = f" and {len(folders) - 1} more" if len(folders) > 1 else ""
+    raise ConfigError(
+        f"the queue holds jobs of this store whose records are gone ({folders[0]}{more}), so nobody knows what they "
+        f"are: bring them back, or `scancel {jobs}`"
+    )
 
 
 def _is_held(entry: QueuedElement) -> bool:

@@ -28,7 +28,7 @@ _GONE = re.compile(
 _SEPARATOR = "\x1f"
 _QUEUE_FIELDS = (
     *("ArrayJobID", "ArrayTaskID", "State", "Reason", "StartTime", "EndTime", "RestartCnt", "NodeList", "Partition"),
-    *("Dependency", "WorkDir", "Name"),
+    *("Dependency", "WorkDir", "SubmitTime", "Name"),
 )
 _NODE_FIELDS = {"partition": "%R", "nodes": "%D", "cpus": "%c", "memory_mb": "%m", "gres": "%G", "features": "%f"}
 _ACCOUNTING_FIELDS = (
@@ -55,6 +55,7 @@ class QueuedElement:
     partition: str
     dependency: str
     folder: str = ""  # that it was submitted from
+    submitted_s: float | None = None  # or requeued
 
 
 class Scheduler:
@@ -244,7 +245,7 @@ def _joined(jobs: Sequence[str]) -> list[str]:
 
 
 def _element(row: Sequence[str]) -> QueuedElement:
-    array, index, state, reason, start, end, restarts, nodes, partition, dependency, folder, name = (
+    array, index, state, reason, start, end, restarts, nodes, partition, dependency, folder, submitted, name = (
         field.strip() for field in row
     )
     return QueuedElement(
@@ -261,6 +262,7 @@ def _element(row: Sequence[str]) -> QueuedElement:
         partition=partition,
         dependency="" if dependency == "(null)" else dependency,
         folder=folder,
+        submitted_s=float(submitted) if submitted.isdigit() else None,
     )
 
 

@@ -244,14 +244,14 @@ class Store:
         """The value in a JSON file that another machine may just have written; None if it stays missing."""
         return read_json(path) if self.appears(path) else None
 
-    def appears(self, path: Path) -> bool:
-        """Whether a file is there, or comes into sight while another machine's names may still be invisible."""
+    def appears(self, *paths: Path) -> bool:
+        """Whether files are there, or come into sight while another machine's names may still be invisible."""
         deadline = time.monotonic() + self.visibility_s
-        while not (there := path.is_file()) and time.monotonic() < deadline:
-            if path.parent.is_dir():
-                list(path.parent.iterdir())  # asks the file server anew instead of a cached "no such file"
+        while (missing := [path for path in paths if not path.is_file()]) and time.monotonic() < deadline:
+            for folder in {path.parent for path in missing if path.parent.is_dir()}:
+                list(folder.iterdir())  # asks the file server anew instead of a cached "no such file"
             time.sleep(min(1.0, self.visibility_s / 20))
-        return there
+        return not missing
 
     def check(self) -> None:
         """Refuse a root that can be no folder, before anything asks what is in it.

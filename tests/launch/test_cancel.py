@@ -1,6 +1,7 @@
 """Cancelling: what goes, what stays because another live pipeline uses it, and how what runs here is asked to stop."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from launch.status import status_now
 from launch.targets import Target
 from tests.launch.slurm_records import Queue, age, attempt, finish, queued, send
 from vssl.artifacts import read_json, write_json
+from vssl.config import ConfigError
 
 
 @pytest.fixture
@@ -55,8 +57,19 @@ def test_a_stage_takes_along_what_hangs_below_it(plan, store, target):
 
 
 def test_nothing_in_the_queue(plan, store, target):
-    done = cancel(target(), Queue())
+    done = cancel(target(), Queue(queued("7_0", folder="/another/store/batches/x")))
     assert done.lines() == [f"nothing of {target().folder.name} is queued or runs"]
+
+
+def test_jobs_whose_records_were_removed_are_not_passed_over(plan, store, target):
+    batch = send(store, plan, ["first"])
+    place = str(store.batches.resolve() / batch.name)
+    queue = Queue(queued("100_0", batch=batch, folder=place), queued("99_4", folder=f"{place[:-1]}x"))
+    chosen = target()
+    shutil.rmtree(store.batches)
+    with pytest.raises(ConfigError, match=r"whose records are gone .*scancel 99 100`"):
+        cancel(chosen, queue)
+    assert queue.cancelled == []
 
 
 def test_a_silent_controller_cancels_nothing(plan, store, target):

@@ -45,8 +45,8 @@ def commands(tmp_path):
 
 def line_of_squeue(job, state, batch, reason="None"):
     array, _, index = job.partition("_")
-    fields = (array, index, state, reason, "N/A", "N/A", "0", "n1", "cpu", "(null)", str(batch), f"vssl-{batch.name}")
-    return "\x1f".join(fields) + "\x1f"
+    where = ("n1", "cpu", "(null)", str(batch), "N/A")
+    return "\x1f".join((array, index, state, reason, "N/A", "N/A", "0", *where, f"vssl-{batch.name}")) + "\x1f"
 
 
 @pytest.fixture

@@ -16,7 +16,23 @@ S = "\x1f"
 
 
 def row(array, index, state, reason, start, end, restarts, nodes, dependency, folder, name):
-    return S.join([array, index, state, reason, start, end, restarts, nodes, "cpu", dependency, folder, name, ""])
+    words = [
+        array,
+        index,
+        state,
+        reason,
+        start,
+        end,
+        restarts,
+        nodes,
+        "cpu",
+        dependency,
+        folder,
+        "1795257100",
+        name,
+        "",
+    ]
+    return S.join(words)
 
 
 QUEUE = "\n".join(
@@ -69,7 +85,7 @@ def test_the_queue_holds_our_elements_sorted_and_counts_all(answer):
     assert (queue[0].reason, queue[0].start_s, queue[0].restarts) == ("BeginTime", 1795257293.0, 1)
     assert (queue[1].start_s, queue[1].dependency) == (None, "aftercorr:5(waits)")
     assert (queue[2].end_s, queue[2].nodes, queue[2].dependency) == (1826793037.0, "n[4-5]", "")
-    assert queue[2].folder == "/s/b/a"
+    assert (queue[2].folder, queue[2].submitted_s) == ("/s/b/a", 1795257100.0)
     assert slurm.queued_total() == 5, "jobs that are not ours count against the same limit"
     assert (len(calls()), slurm.reads, slurm.writes) == (1, 1, 0)
 

@@ -1,5 +1,6 @@
 """Lines of probes on a real Slurm: what is queued, what runs, and what a person is told."""
 
+import shutil
 import sys
 import time
 from collections import Counter
@@ -8,12 +9,14 @@ from dataclasses import replace
 import pytest
 
 from launch.batches import open_batches
+from launch.cancel import cancel
 from launch.claims import attempts
 from launch.profiles import Profile
 from launch.provenance import CHECKOUT
 from launch.scheduler import Scheduler, SchedulerRefusedError
 from launch.snapshot import snapshot
 from launch.store import Store
+from launch.targets import Target
 from tests.slurm.daemons import wait_until
 from tests.slurm.lines import LATER, NOW, SMALL, Line, cancel_all, edges, lanes, verdicts
 from tests.slurm.variant import Variant
@@ -219,14 +222,18 @@ def test_a_controller_that_is_away_is_try_again(line, sandbox, capsys, monkeypat
 
 
 def test_jobs_whose_record_is_gone_are_nobodys_to_replace(line):
-    one = line(lanes(2, "first"))
+    one = line(lanes(2, "first", "second"))
     assert one.type(profile=LATER) == 0
-    (batch,) = one.store.batches.iterdir()
-    away = batch.rename(one.root / "away")
-    with pytest.raises(ConfigError, match=rf"whose record {batch} is gone.*bring it back, or `scancel \d+`"):
+    batch = min(one.store.batches.iterdir())
+    away = one.store.batches.rename(one.root / "away")
+    said = rf"whose records are gone \({batch} and 1 more\).*bring them back, or `scancel \d+ \d+`"
+    with pytest.raises(ConfigError, match=said):
         one.type(profile=LATER)
-    assert len(one.queue()) == 2
-    away.rename(batch)
+    with pytest.raises(ConfigError, match=said):
+        cancel(Target(folder=one.store.pipeline(one.plan), plan=one.plan, store=one.store, selector=""))
+    assert len(one.queue()) == 4
+    shutil.rmtree(one.store.batches, ignore_errors=True)
+    away.rename(one.store.batches)
     assert one.type(profile=LATER) == 0
     one.check_queue()
     cancel_all(one.sandbox)
