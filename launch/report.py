@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 COLLAPSE_MARGIN = 0.02  # a loss this close to that of uniform predictions means that nothing was told apart
 UNIFORM_ENTROPY = 0.99
+USED_SHARE = 0.1  # of the prototypes, or of the videos where these are fewer; below it, clips are hardly told apart
 _FILE_WIDTH = 140  # columns where nobody's terminal says how many there are
 
 
@@ -126,6 +127,12 @@ def _collapse(stage: PlannedStage, row: ReportRow, metrics: Mapping[str, float])
     entropy = metrics.get("score_entropy_last", 0.0)
     if entropy >= UNIFORM_ENTROPY:
         return f"{row.name} may have collapsed: its predictions are uniform (entropy {entropy:.3f} of at most 1)"
+    used = metrics.get("effective_prototypes_last", math.inf)
+    if used < max(2.0, USED_SHARE * min(prototypes, metrics.get("videos", math.inf))):
+        return (
+            f"{row.name} may have collapsed: in its last epoch the clips lay at {used:.1f} of {prototypes} prototypes "
+            "(effective number); look at prototypes.png and assignments.png of its plots"
+        )
     return ""
 
 

@@ -28,6 +28,18 @@ class Loader(Protocol):
     def batches(self, epoch: int, start_step: int) -> Iterator[Mapping[str, Any]]: ...
 
 
+class Tally(Protocol):
+    """Counts something while a method trains. All ranks call; its state is part of the checkpoint."""
+
+    def end_epoch(self) -> dict[str, float]:
+        """Figures of the epoch that ends, equal on all ranks; the next epoch begins at nothing."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 def train(
     method: Any,
     optimizer: torch.optim.Optimizer,
@@ -41,11 +53,13 @@ def train(
     device: torch.device,
     identity: str,
     watch: Callable[[int], Mapping[str, float]] = lambda epochs: {},
+    tally: Tally | None = None,
 ) -> None:
     """Train to the end, from the newest checkpoint if there is one. The last update is always saved.
 
     A journal row of step s holds the loss and lr of the update from s to s + 1 updates, the epoch, what the method
-    reports, and under `perf/` what depends on the machine; all but the latter is the same in every repetition.
+    reports, and under `perf/` what depends on the machine; all but the latter is the same in every repetition. The last
+    row of an epoch also holds the figures of `tally`.
 
     Args:
         method: an nn.Module that satisfies `vssl.methods.Method`; on `device` already.
@@ -60,6 +74,7 @@ def train(
         identity: what checkpoints belong to, see `vssl.checkpoint.identity`.
         watch: epochs done -> figures of the method as it stands, for the row of the next step. Called before each
             epoch by all ranks; changes nothing, and may raise `Stopped`.
+        tally: counts what the method does, and reports once an epoch.
 
     Raises:
         Stopped: some rank was asked to stop; everything needed to go on is saved.
@@ -68,7 +83,7 @@ def train(
     steps_per_epoch = loader.steps_per_epoch
     total = epochs * steps_per_epoch
     scaler = torch.amp.GradScaler(device.type, enabled=runtime.amp == "fp16")
-    parts = {"method": method, "optimizer": optimizer, "scaler": scaler}
+    parts = {"method": method, "optimizer": optimizer, "scaler": scaler} | ({"tally": tally} if tally else {})
     step = _resume(run, parts, loader, identity)
     network = DistributedDataParallel(method) if world_size() > 1 else method
     method.train()
@@ -103,9 +118,10 @@ def train(
                 method.after_update(position)
                 step += 1
 
+                counted = tally.end_epoch() if tally and step % steps_per_epoch == 0 else {}
                 if is_main():
-                    if position.step % runtime.log_every == 0 or step == total or noticed:
-                        row = values | noticed | {"lr": lr, "epoch": epoch}
+                    if position.step % runtime.log_every == 0 or step == total or noticed or counted:
+                        row = values | noticed | counted | {"lr": lr, "epoch": epoch}
                         run.log(position.step, row | perf(len(batch["labels"])))
                     run.beat(step, total)
                 noticed = {}
@@ -116,7 +132,8 @@ def train(
                 if stop:
                     raise Stopped(f"stopped and saved at step {step} of {total}")
         if is_main():
-            run.say(f"epoch {epoch + 1} of {epochs}: {step} of {total} steps, loss {values['loss']:.4f}")
+            figures = "".join(f", {name.replace('_', ' ')} {value:.1f}" for name, value in counted.items())
+            run.say(f"epoch {epoch + 1} of {epochs}: {step} of {total} steps, loss {values['loss']:.4f}{figures}")
 
 
 def _resume(run: Run, parts: Mapping[str, Any], loader: Loader, identity: str) -> int:
@@ -125,7 +142,8 @@ def _resume(run: Run, parts: Mapping[str, Any], loader: Loader, identity: str) -
     if found is None:
         return 0
     for name, part in parts.items():
-        part.load_state_dict(found.state[name])
+        if name != "tally" or name in found.state:  # earlier versions had none: it then counts the rest of the epoch
+            part.load_state_dict(found.state[name])
     loader.replaced = list(found.state["replaced"])
     if is_main():
         run.say(f"resuming {run.dir.name} at step {found.manifest.step}")

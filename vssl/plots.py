@@ -36,7 +36,7 @@ def loss_curve(rows: Sequence[Mapping[str, Any]], path: Path, *, chance: float |
     if chance is not None:
         axes.axhline(chance, color=INK, linewidth=1.0, linestyle="--", label=f"chance, {chance:.3f}")
     axes.legend(frameon=False, fontsize=8)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def assignment_histogram(counts: Sequence[float], path: Path) -> Figure:
@@ -53,7 +53,29 @@ def assignment_histogram(counts: Sequence[float], path: Path) -> Figure:
     axes.axhline(ordered.mean(), color=INK, linewidth=1.0, linestyle="--", label=f"even share, {ordered.mean():.1f}")
     axes.set_title(f"{used} of {len(ordered)} prototypes used", fontsize=10, color=INK)
     axes.legend(frameon=False, fontsize=8)
-    return _save(figure, path)
+    return save(figure, path)
+
+
+def usage_curve(rows: Sequence[Mapping[str, Any]], path: Path, *, prototypes: int) -> Figure:
+    """How many prototypes were in use in each epoch, by `effective_prototypes` of the last row of each.
+
+    Args:
+        rows: of a journal; those without that value are left out.
+        path: of the PNG.
+        prototypes: how many there are, the highest that it can be.
+    """
+    points = [
+        (row["values"]["epoch"] + 1, row["values"]["effective_prototypes"])
+        for row in rows
+        if "effective_prototypes" in row["values"]
+    ]
+    figure, axes = _canvas("epoch", "effective number of prototypes")
+    axes.plot(*zip(*points) if points else ((), ()), color=ACCENT, linewidth=1.8, marker="o", markersize=3)
+    axes.axhline(prototypes, color=INK, linewidth=1.0, linestyle="--", label=f"all {prototypes} alike")
+    axes.axhline(1, color=QUIET, linewidth=1.0, linestyle=":", label="a single one: a collapse")
+    axes.set_ylim(0, 1.05 * prototypes)
+    axes.legend(frameon=False, fontsize=8)
+    return save(figure, path)
 
 
 def confusion(labels: Sequence[int], predictions: Sequence[int], classes: Sequence[str], path: Path) -> Figure:
@@ -73,7 +95,7 @@ def confusion(labels: Sequence[int], predictions: Sequence[int], classes: Sequen
     if len(classes) <= 30:
         axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7)
         axes.set_yticks(range(len(classes)), classes, fontsize=7)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def running_mean(values: np.ndarray) -> np.ndarray:
@@ -86,22 +108,29 @@ def running_mean(values: np.ndarray) -> np.ndarray:
     return means
 
 
-def _canvas(x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
+def empty_figure(*, width: float = 6.4, height: float = 4.0) -> Figure:
+    """A figure of so many inches, without a display."""
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> Figure:
+    """Write a figure as PNG, whole or not at all, and give it back."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", metadata={"Software": None})
+    write_atomic(path, lambda stream: _write(stream, drawn.getvalue()))
+    return figure
+
+
+def _canvas(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = empty_figure()
     axes = figure.add_subplot()
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(colors=INK, labelsize=8)
     return figure, axes
-
-
-def _save(figure: Figure, path: Path) -> Figure:
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", metadata={"Software": None})
-    write_atomic(path, lambda stream: _write(stream, drawn.getvalue()))
-    return figure
 
 
 def _write(stream: Any, data: bytes) -> None:

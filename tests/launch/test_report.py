@@ -189,3 +189,15 @@ def test_a_collapse_is_warned_of(plan, store, finish):
 def test_uniform_predictions_are_warned_of(plan, store, finish):
     finish("single-rgb", loss_first=4.7, loss_last=3.0, score_entropy_last=0.995)
     assert "predictions are uniform" in report_rows(plan, plan_status(plan, store))[0].warning
+
+
+@pytest.mark.parametrize(
+    ("used", "videos", "warned"),
+    [(9.5, 1000.0, True), (10.5, 1000.0, False), (2.5, 20.0, False), (1.5, 4.0, True)],
+    ids=["few", "enough", "few videos lie at few", "one"],
+)
+def test_a_handful_of_used_prototypes_is_warned_of(used, videos, warned, plan, store, finish):
+    finish("single-rgb", loss_first=4.7, loss_last=3.0, effective_prototypes_last=used, videos=videos)
+    warning = report_rows(plan, plan_status(plan, store))[0].warning
+    assert (f"at {used} of 100 prototypes" in warning) == warned
+    assert bool(warning) == warned

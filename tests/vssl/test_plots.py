@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from vssl.plots import assignment_histogram, confusion, loss_curve, running_mean
+from vssl.plots import assignment_histogram, confusion, loss_curve, running_mean, usage_curve
 
 PNG = b"\x89PNG\r\n\x1a\n"
 ROWS = [{"step": step, "values": {"loss": 3.0 / (step + 1)}} for step in range(40)] + [
@@ -43,6 +43,16 @@ def test_the_histogram_is_ordered_and_counts_the_used_prototypes(tmp_path: Path)
     assert axes.get_title() == "3 of 5 prototypes used"
 
 
+def test_the_usage_curve_has_a_point_per_epoch(tmp_path: Path) -> None:
+    rows = [{"step": step, "values": {"epoch": step // 2}} for step in range(4)]
+    rows[1]["values"]["effective_prototypes"], rows[3]["values"]["effective_prototypes"] = 2.5, 6.0
+    used, every, single = usage_curve(rows, tmp_path / "prototypes.png", prototypes=8).axes[0].get_lines()
+    assert np.array_equal(np.asarray(used.get_xydata()), [[1, 2.5], [2, 6.0]])
+    assert set(np.asarray(every.get_ydata())) == {8}
+    assert set(np.asarray(single.get_ydata())) == {1}
+    usage_curve([], tmp_path / "prototypes.png", prototypes=8)
+
+
 def test_the_confusion_matrix_has_shares_of_the_true_class_in_its_rows(tmp_path: Path) -> None:
     figure = confusion([0, 0, 0, 1], [0, 0, 1, 1], ["left", "right", "unseen"], tmp_path / "confusion.png")
     drawn = np.asarray(figure.axes[0].get_images()[0].get_array())
@@ -54,6 +64,7 @@ def test_the_confusion_matrix_has_shares_of_the_true_class_in_its_rows(tmp_path:
     [
         lambda path: loss_curve(ROWS, path, chance=1.0),
         lambda path: assignment_histogram([3, 1, 2], path),
+        lambda path: usage_curve([{"values": {"epoch": 0, "effective_prototypes": 2.0}}], path, prototypes=3),
         lambda path: confusion([0, 1], [1, 1], ["a", "b"], path),
     ],
 )

@@ -5,8 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from vssl.artifacts import Inputs, one
 from vssl.checkpoint import identity
@@ -14,20 +13,18 @@ from vssl.data.clips import ClipDataset
 from vssl.data.loader import TrainLoader
 from vssl.data.view_makers import view_for_pretraining
 from vssl.device import placed, prepared
-from vssl.distributed import all_reduce_sum, is_main
+from vssl.distributed import is_main
 from vssl.loop import replaced_over_ranks, train
-from vssl.methods import Position, load_method
-from vssl.methods.vicc_config import ViCCConfig
+from vssl.methods import load_method
 from vssl.optim import build_optimizer, learning_rate
-from vssl.plots import assignment_histogram, loss_curve
+from vssl.plots import assignment_histogram, loss_curve, usage_curve
+from vssl.prototype_usage import PrototypeUsage, prototype_usage
 from vssl.run import Run, StageError
 from vssl.stages.knn_monitor import Monitor, knn_monitor
 from vssl.stages.pretrain_config import PretrainConfig
 from vssl.stages.report import plot, training_figures
 from vssl.stages.sources import clips, header, stream_weights, train_loader
 from vssl.weights import save_weights
-
-_HISTOGRAM_STEPS = 16  # batches whose nearest prototypes are counted for the plot
 
 
 def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
@@ -37,31 +34,32 @@ def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
 
     Returns:
         `loss_first`, `loss_last` (means over the first and last epoch), `<scalar>_last` of what the method reports,
-        `replaced_videos`, `dropped_short`, `videos`; with `knn`, of the trained network `knn_top1`, `knn_top5`,
-        `knn_chance_top1`.
+        `effective_prototypes_last` of one with prototypes, `replaced_videos`, `dropped_short`, `videos`; with `knn`, of
+        the trained network `knn_top1`, `knn_top5`, `knn_chance_top1`.
     """
     modality = config.method.main_stream or config.data.modality
     with prepared(config.runtime) as device:
         view = view_for_pretraining(config.augment, config.data.crop_size)
         dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
         method = placed(_method(config, inputs, run), config.runtime, device)
+        usage = prototype_usage(method)
         loader = train_loader(config, dataset, device)
         try:
             watch = knn_monitor(config, method, inputs, run, device=device)
-            _train(config, method, loader, inputs, run, device, watch)
+            _train(config, method, loader, inputs, run, device, watch, usage)
             figures = training_figures(run) | _counts(dataset, replaced_over_ranks(loader))
             figures |= {name.replace("/", "_"): value for name, value in watch(config.epochs).items()}
-            nearest = _nearest_prototypes(method, loader) if isinstance(config.method, ViCCConfig) else None
         finally:
             loader.close()
     if is_main():
         about = header("pretrain", run, backbone=config.backbone, modality=modality, method=config.method.name)
         save_weights(run, "weights", about, method.weights())
-        if nearest is None:
-            plot(run, "loss.png", loss_curve)
-        else:
-            plot(run, "loss.png", partial(loss_curve, chance=math.log(len(nearest))))
-            plot(run, "assignments.png", lambda _, path: assignment_histogram(nearest.tolist(), path))
+        chance = math.log(len(usage.last_epoch)) if usage else None
+        plot(run, "loss.png", partial(loss_curve, chance=chance))
+        if usage:
+            counts = usage.last_epoch.tolist()
+            plot(run, "assignments.png", lambda _, path: assignment_histogram(counts, path))
+            plot(run, "prototypes.png", partial(usage_curve, prototypes=len(counts)))
     return figures
 
 
@@ -95,6 +93,7 @@ def _train(
     run: Run,
     device: torch.device,
     watch: Monitor,
+    usage: PrototypeUsage | None,
 ) -> None:
     lr_at = partial(_learning_rate, config=config, steps_per_epoch=loader.steps_per_epoch)
     train(
@@ -109,6 +108,7 @@ def _train(
         device=device,
         identity=identity(config, inputs),
         watch=watch,
+        tally=usage,
     )
 
 
@@ -125,16 +125,3 @@ def _counts(dataset: ClipDataset, replaced: list[str]) -> dict[str, float]:
         "dropped_short": float(dataset.dropped_short),
         "replaced_videos": float(len(replaced)),
     }
-
-
-@torch.no_grad()
-def _nearest_prototypes(method: Any, loader: TrainLoader) -> Tensor:
-    """(C,) how often each prototype is the nearest one to a view, over some batches of an epoch; all ranks call."""
-    method.eval()
-    prototypes = F.normalize(method.prototypes.weight, dim=1)  # the last update left no unit rows
-    position = Position(step=0, epoch=0, steps_per_epoch=loader.steps_per_epoch, epochs=1)
-    counts = torch.zeros(len(prototypes), dtype=torch.int64, device=prototypes.device)
-    for _, batch in zip(range(_HISTOGRAM_STEPS), loader.batches(0, 0)):
-        for embeddings in method.embed(batch, position):  # (B, D)
-            counts += (embeddings @ prototypes.T).argmax(dim=1).bincount(minlength=len(counts))
-    return all_reduce_sum(counts).cpu()

@@ -110,8 +110,9 @@ def test_pretraining_figures(stages, tmp_path):
     assert figures["replaced_videos"] == figures["dropped_short"] == 0
     assert 0 <= figures["assignment_entropy_last"] <= 1
     assert {"loss_first", "loss_last", "score_entropy_last"} <= set(figures)
+    assert 1 <= figures["effective_prototypes_last"] <= 6
     plots = tmp_path / "pretrain-cross" / "artifacts" / "plots"
-    assert sorted(path.name for path in plots.iterdir()) == ["assignments.png", "loss.png"]
+    assert sorted(path.name for path in plots.iterdir()) == ["assignments.png", "loss.png", "prototypes.png"]
 
 
 def test_point_04_cross_stream_starts_from_both_streams_and_keeps_the_second(stages, root, tmp_path):
