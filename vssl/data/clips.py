@@ -117,6 +117,16 @@ class ClipDataset:
             raise
         return Sample(streams=tensors, looks=looks, label=video.label, video_id=video.video_id, index=index)
 
+    def still(self, index: int, *, short_side: int) -> Frames:
+        """(H, W, 3) uint8 RGB: a video's middle frame as a person sees it, whatever the modality.
+
+        Raises:
+            BrokenVideo, StageError: as `sample`.
+        """
+        video = self._videos[index]
+        frame: Frames = self._read(video, "rgb", [video.total // 2], short_side)[0]
+        return frame
+
     def _streams(self, epoch: int, video: _Video, finish: bool) -> tuple[dict[str, Tensor], list[Look]]:
         def streams(purpose: str) -> Generator:
             return stream(self.seed, epoch, video.video_id, purpose)
@@ -125,7 +135,8 @@ class ClipDataset:
         wanted = np.unique(np.concatenate([view.indices for view in views]))
         tensors = {}
         for modality in self.modalities:
-            frames = torch.from_numpy(self._read(video, modality, wanted.tolist()))  # (n, H, W, 3)
+            read = self._read(video, modality, wanted.tolist(), self.config.decode_short_side)
+            frames = torch.from_numpy(read)  # (n, H, W, 3)
             number = MODALITIES.index(modality)
             picked = (torch.from_numpy(np.searchsorted(wanted, view.indices)) for view in views)
             tensors[modality] = torch.stack(
@@ -136,12 +147,12 @@ class ClipDataset:
             )
         return tensors, [view.look for view in views]
 
-    def _read(self, video: _Video, modality: str, wanted: list[int]) -> Frames:
+    def _read(self, video: _Video, modality: str, wanted: list[int], short_side: int) -> Frames:
         path = video.paths[modality]
         if modality == "flow":  # a tree that a stage wrote; its digest was checked as a whole
-            return read_frames(path, wanted, seekable=True, short_side=self.config.decode_short_side)
+            return read_frames(path, wanted, seekable=True, short_side=short_side)
         check_unchanged(path, video.size, video.mtime_ns)
-        return read_frames(path, wanted, seekable=video.seekable, short_side=self.config.decode_short_side)
+        return read_frames(path, wanted, seekable=video.seekable, short_side=short_side)
 
     def _video(self, row: dict[Any, Any], motion: Artifact | None) -> _Video:
         paths = {"rgb": self._source.root / row["path"]}

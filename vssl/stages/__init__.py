@@ -97,7 +97,7 @@ STAGES: dict[str, StageKind] = {
         entry="vssl.stages.retrieval:run",
         config="vssl.stages.retrieval_config:RetrievalConfig",
         roles={"dataset": _DATASET, "motion": _MOTION, "weights": _WEIGHTS},
-        makes={"features": "features", "metrics": "metrics"},
+        makes={"features": "features", "metrics": "metrics", "plots": "plots"},
         main="features",
     ),
     "linear": StageKind(

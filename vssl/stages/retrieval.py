@@ -17,6 +17,7 @@ from vssl.run import Run
 from vssl.stages.per_video import describe
 from vssl.stages.report import write_metrics
 from vssl.stages.retrieval_config import RetrievalConfig
+from vssl.stages.retrieval_pictures import draw_feature_space, draw_neighbours
 from vssl.stages.sources import clips, frozen_backbone
 from vssl.stages.tables import write_neighbours, write_table
 
@@ -24,7 +25,8 @@ from vssl.stages.tables import write_neighbours, write_table
 def run(config: RetrievalConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     """Recall of the frozen backbone's pooled features, averaged over a video's windows.
 
-    Makes `features`: tables `gallery` and `query` of the averages, not yet centred, and `neighbours` of each query.
+    Makes `features`: tables `gallery` and `query` of the averages, not yet centred, and `neighbours` of each query; and
+    `plots` of the feature space and of some queries with what they find.
 
     Returns:
         `recall_at_<k>`, `chance_recall_at_1`, `gallery_videos`, `query_videos`; and of the queries, the mean of
@@ -37,16 +39,16 @@ def run(config: RetrievalConfig, inputs: Inputs, run: Run) -> dict[str, float]:
             pooled = backbone(windows).float().mean(dim=(2, 3, 4))
             return torch.cat([pooled, unit(pooled)], dim=1)  # (n, 2F)
 
-        described, windows = {}, {}
+        datasets, described, windows = {}, {}, {}
         for name, split in (("gallery", config.data.train_split), ("query", config.data.test_split)):
             view = (
                 _gallery_view(config)
                 if name == "gallery"
                 else view_for_testing(config.test_view, config.data.crop_size)
             )
-            dataset = clips(config.data, split, inputs, seed=config.seed, view=view)
+            datasets[name] = clips(config.data, split, inputs, seed=config.seed, view=view)
             both = describe(
-                dataset, per_window, run, runtime=config.runtime, batch_size=config.batch_size, device=device
+                datasets[name], per_window, run, runtime=config.runtime, batch_size=config.batch_size, device=device
             )
             raw, windows[name] = both.vectors.chunk(2, dim=1)
             vectors = raw if config.features == "raw" else windows[name]
@@ -58,6 +60,8 @@ def run(config: RetrievalConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     similarity = compare(query.vectors, gallery.vectors)
     if is_main():
         write_neighbours(run, "features", query, gallery, similarity)
+        draw_feature_space(run, gallery, query, datasets["gallery"].classes, seed=config.seed)
+        draw_neighbours(run, datasets["gallery"], datasets["query"], similarity)
     metrics = recall_at(similarity, query.labels, gallery.labels, config.ks)
     metrics["chance_recall_at_1"] = chance_recall_at_1(query.labels, gallery.labels)
     metrics |= {"gallery_videos": float(len(gallery.names)), "query_videos": float(len(query.names))}

@@ -17,7 +17,7 @@ from vssl.config import ConfigError, build, changed
 from vssl.device import placed
 from vssl.methods import Position
 from vssl.run import StageError, Stopped
-from vssl.stages import fusion, linear, multiview, pretrain, retrieval, sources
+from vssl.stages import fusion, linear, multiview, pretrain, retrieval, retrieval_pictures, sources
 from vssl.stages.fusion_config import FusionConfig
 from vssl.stages.multiview_config import MultiviewConfig
 from vssl.stages.retrieval_config import RetrievalConfig
@@ -115,6 +115,16 @@ def test_pretraining_figures(stages, tmp_path):
     assert sorted(path.name for path in plots.iterdir()) == ["assignments.png", "loss.png", "prototypes.png"]
 
 
+def test_a_picture_that_cannot_be_drawn_costs_no_stage_its_result(stages, root, tmp_path, monkeypatch, capsys):
+    def broken(*_, **__):
+        raise MemoryError("no room for a picture")
+
+    monkeypatch.setattr(retrieval_pictures, "feature_space", broken)
+    assert searching(stages, root, "flow").execute(tmp_path)["query_videos"] == 2
+    assert "feature_space.png could not be drawn (MemoryError: no room for a picture)" in capsys.readouterr().out
+    assert (tmp_path / "retrieval-flow" / "artifacts" / "plots" / "neighbours.png").is_file()
+
+
 def test_point_04_cross_stream_starts_from_both_streams_and_keeps_the_second(stages, root, tmp_path):
     stages["cross"].execute(tmp_path)
     state = torch.load(tmp_path / "pretrain-cross" / "checkpoints" / "6.pt", weights_only=True)["method"]
@@ -169,6 +179,8 @@ def test_retrieval_of_trained_and_untrained_networks(stages, root, tmp_path, cap
     assert (metrics["gallery_videos"], metrics["query_videos"]) == (6, 2)
     assert metrics["recall_at_1"] <= metrics["recall_at_5"] <= metrics["recall_at_50"] == 1.0
     assert read_json(tmp_path / "trained" / stage.name / "artifacts" / "metrics") == metrics
+    plots = tmp_path / "trained" / stage.name / "artifacts" / "plots"
+    assert sorted(path.name for path in plots.iterdir()) == ["feature_space.png", "neighbours.png"]
     capsys.readouterr()
     without_weights(stage).execute(tmp_path / "untrained")
     assert "untrained network" in capsys.readouterr().out
