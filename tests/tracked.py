@@ -57,7 +57,7 @@ class Pipeline:
 
     def stage(self, name: str) -> StageFolder:
         folder = StageFolder(self.root / "stages" / f"{self.kinds[name]}-{self.ids[name]}")
-        for path in (folder.attempts, folder.checkpoints, folder.artifacts / "plots"):
+        for path in (folder.attempts, folder.checkpoints, folder.artifacts / "plots", folder.artifacts / "card"):
             path.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -86,6 +86,8 @@ class Pipeline:
         write_json(folder.config, {"config": {}})
         write_json(folder.result, {"metrics": metrics})
         (folder.artifacts / "plots" / "loss.png").write_bytes(b"\x89PNG")
+        if self.kinds[name] == "pretrain":
+            (folder.artifacts / "card" / "model_card.md").write_text("# A card\n")
         record = {"metrics": metrics, "journal_bytes": size, "attempts": len(attempts), "code": "c"}
         started = json.loads(attempts[0].read_text())["started_at_ms"]
         times = {"started_at_ms": started, "completed_at_ms": at_ms}

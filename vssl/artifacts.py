@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal
 
 from vssl.config import ConfigError
 
-ArtifactType = Literal["dataset", "flow", "features", "predictions", "plots", "weights", "state", "metrics"]
+ArtifactType = Literal["dataset", "flow", "features", "predictions", "plots", "card", "weights", "state", "metrics"]
 FILE_TYPES: frozenset[str] = frozenset({"weights", "state", "metrics"})
 
 

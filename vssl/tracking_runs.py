@@ -225,6 +225,8 @@ class Runs:
             self._client.log_artifact(run_id, str(path), "environment")
         for path in sorted((folder.artifacts / "plots").glob("*.png")):
             self._client.log_artifact(run_id, str(path), "plots")
+        for path in sorted((folder.artifacts / "card").glob("*.md")):
+            self._client.log_artifact(run_id, str(path))
 
 
 def _pushed(journal: Path, end: int, step: int) -> dict[str, Any]:

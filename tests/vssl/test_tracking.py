@@ -88,7 +88,7 @@ def test_a_finished_pipeline_is_one_run_with_nested_runs(root: Path, tmp_path: P
     assert history(pipeline, "single", "loss") == [(step, 1 / (step + 1)) for step in range(6)]
     assert history(pipeline, "single", "loss_last") == [(5, 0.2)]
     kept = [path.name for path in (root / "mlflow-artifacts" / single.info.run_id).rglob("*") if path.is_file()]
-    assert sorted(kept) == ["config.json", "done.json", "loss.png", "result.json"]
+    assert sorted(kept) == ["config.json", "done.json", "loss.png", "model_card.md", "result.json"]
     assert not list(tmp_path.iterdir()), "MLflow left something in the working folder"
 
 

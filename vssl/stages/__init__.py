@@ -90,7 +90,7 @@ STAGES: dict[str, StageKind] = {
             "main": Role(types=("weights",)),  # of a cross-stream stage; a single-stream one starts from its seed
             "second": Role(types=("weights",)),
         },
-        makes={"weights": "weights", "plots": "plots"},
+        makes={"weights": "weights", "plots": "plots", "card": "card"},
         main="weights",
     ),
     "retrieval": StageKind(

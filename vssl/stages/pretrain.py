@@ -21,6 +21,7 @@ from vssl.plots import assignment_histogram, loss_curve, usage_curve
 from vssl.prototype_usage import PrototypeUsage, prototype_usage
 from vssl.run import Run, StageError
 from vssl.stages.knn_monitor import Monitor, knn_monitor
+from vssl.stages.model_card import write_model_card
 from vssl.stages.pretrain_config import PretrainConfig
 from vssl.stages.report import plot, training_figures
 from vssl.stages.sources import clips, header, stream_weights, train_loader
@@ -30,7 +31,8 @@ from vssl.weights import save_weights
 def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     """Train the method from the bound weights, or from its seed.
 
-    Makes `weights` (of the main stream: backbone, projector, and what else the method hands on) and `plots`.
+    Makes `weights` (of the main stream: backbone, projector, and what else the method hands on), `plots`, and `card`
+    with `model_card.md`.
 
     Returns:
         `loss_first`, `loss_last` (means over the first and last epoch), `<scalar>_last` of what the method reports,
@@ -54,6 +56,7 @@ def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     if is_main():
         about = header("pretrain", run, backbone=config.backbone, modality=modality, method=config.method.name)
         save_weights(run, "weights", about, method.weights())
+        write_model_card(run, config, inputs, figures, modality=modality)
         chance = math.log(len(usage.last_epoch)) if usage else None
         plot(run, "loss.png", partial(loss_curve, chance=chance))
         if usage:

@@ -115,6 +115,19 @@ def test_pretraining_figures(stages, tmp_path):
     assert sorted(path.name for path in plots.iterdir()) == ["assignments.png", "loss.png", "prototypes.png"]
 
 
+def test_the_model_card_names_weights_and_data_and_its_code_loads_them(stages, root, monkeypatch):
+    (artifact,) = weights_of(root, stages["single"])
+    page = (artifact.path.parent / "card" / "model_card.md").read_text()
+    for text in (artifact.digest, stages["single"].inputs["dataset"][0].digest, "| method.num_prototypes | 6 |"):
+        assert text in page
+    code = page.partition("```python\n")[2].partition("```")[0]
+    monkeypatch.chdir(artifact.path.parent)
+    found = {}
+    exec(code, found)
+    expected = load_weights(artifact).part("backbone")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found["backbone"].state_dict().items())
+
+
 def test_a_picture_that_cannot_be_drawn_costs_no_stage_its_result(stages, root, tmp_path, monkeypatch, capsys):
     def broken(*_, **__):
         raise MemoryError("no room for a picture")
