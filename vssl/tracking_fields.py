@@ -19,6 +19,9 @@ def stage_tags(stage: StageState) -> dict[str, str]:
         "vssl.stage": stage.name,
         "vssl.stage_kind": planned["kind"],
         "vssl.template": planned["template"],
+        "vssl.element": planned["element"],  # the name without the lane: grouped by it, the curves are means over lanes
+        "vssl.axes": ", ".join(f"{axis}={canonical_json(value)}" for axis, value in planned["axes"].items()),
+        "vssl.seed": str(planned["config"].get("seed", "")),
         "vssl.lane": "" if planned["lane"] is None else str(planned["lane"]),
         "vssl.parents": ", ".join(stage.parents)[:MAX_CHARACTERS],
         "vssl.code_digest": stage.code_digest,

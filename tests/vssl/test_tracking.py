@@ -84,6 +84,8 @@ def test_a_finished_pipeline_is_one_run_with_nested_runs(root: Path, tmp_path: P
     assert retrieval.data.tags["vssl.parents"] == "single"
     assert retrieval.data.metrics == {"recall_at_1": 0.5}
     assert single.data.params["optim.base_lr"] == "0.5"
+    groups = {key: single.data.tags[f"vssl.{key}"] for key in ("element", "template", "seed")}
+    assert groups == {"element": "single", "template": "single", "seed": "3"}
     assert len(single.data.params["note"]) == 6000
     assert history(pipeline, "single", "loss") == [(step, 1 / (step + 1)) for step in range(6)]
     assert history(pipeline, "single", "loss_last") == [(5, 0.2)]
