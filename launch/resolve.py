@@ -111,8 +111,7 @@ class Resolver:
         block = self._block(element)
         line = [(name, value) for name, value in self._line_settings(element) if name.partition(".")[0] != "resources"]
         recipe = {**self._split_choices(block)[0], **self._split_choices(line)[0], **lane_choices}.get("recipe")
-        scale = [*self._scale.kinds.get(element.kind, {}).items()]
-        scale += self._scale.recipes.get(recipe or "", {}).items()
+        scale = [*self._scale.settings(element.kind, recipe)]
         choices: dict[str, str] = {}
         if self._data is not None and "data" in groups:
             choices["data"] = self._data

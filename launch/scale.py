@@ -1,12 +1,13 @@
-"""A scale: one patch for each kind and each recipe, so that the same graph runs in days, minutes or seconds.
+"""A scale: patches for kinds and for recipes, so that the same graph runs in days, minutes or seconds.
 
 data: motions_demo            # dataset of the templates that name none
 resources: cpu                # what every stage asks for
 kinds: {linear: {epochs: 20}}
-recipes: {vicc_cross: {epochs: 4}}
+recipes: {vicc_cross: {epochs: 4}, "fgkvmem_*": {seed: 1}}     # * stands for anything
 """
 
-from collections.abc import Mapping
+import fnmatch
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,13 @@ class Scale:
     kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def settings(self, kind: str, recipe: str | None) -> Iterator[tuple[str, Any]]:
+        """(key, value) of the patch of a kind, then of those of its recipe; where two disagree, the later one holds."""
+        yield from self.kinds.get(kind, {}).items()
+        for pattern, patch in self.recipes.items():
+            if recipe and fnmatch.fnmatchcase(recipe, pattern):
+                yield from patch.items()
+
 
 def read_scale(folder: Path, name: str, recipes: list[str]) -> Scale:
     """Read `<folder>/<name>.yaml`.
@@ -39,7 +47,9 @@ def read_scale(folder: Path, name: str, recipes: list[str]) -> Scale:
     patches: dict[str, dict[str, Any]] = {"kinds": {}, "recipes": {}}
     for group, known in (("kinds", list(STAGES)), ("recipes", recipes)):
         if group in keys:
-            for key, patch in keys[group].mapping(f"`{group}`", known).items():
+            written = keys[group].mapping(f"`{group}`")
+            patterns = [key for key in written if fnmatch.filter(known, key)]
+            for key, patch in keys[group].mapping(f"`{group}`", [*patterns, *known]).items():
                 patch.mapping(f"the patch of {key}")
                 patches[group][key] = patch.plain()
     return Scale(

@@ -113,6 +113,11 @@ def test_composition_does_not_depend_on_the_working_directory() -> None:
 RECIPES = {"vicc_single": "pretrain", "vicc_cross": "pretrain", "vicc_linear": "linear", "vicc_retrieval": "retrieval"}
 RECIPES |= {"vicc_flow": "flow", "raft_flow": "flow", "vicc_finetune": "finetune", "vicc_tencrop": "multiview"}
 RECIPES |= {"vicc_single_k400": "pretrain", "vicc_cross_k400": "pretrain", "vicc_retrieval_compat": "retrieval"}
+_TRUNKS = ("r3d18", "r21d", "slow_r18")
+RECIPES |= {f"fgkvmem_{data}_{trunk}": "pretrain" for data in ("ucf101", "k400") for trunk in _TRUNKS}
+RECIPES |= {
+    f"fgkvmem_{kind}_{trunk}": kind for kind in ("linear", "finetune", "multiview", "retrieval") for trunk in _TRUNKS
+}
 NEEDED = {"pretrain": {"epochs": 1, "global_batch_size": 1920}}
 
 
