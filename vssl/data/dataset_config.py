@@ -34,6 +34,22 @@ class GeneratedConfig:
     shots: int = knob(
         2, doc="shots per video; each has its own textures and camera, all show the same action", at_least=1
     )
+    drift: float = knob(
+        0.4,
+        doc="deviation of a shot's camera, pixels per frame: what a shot shows beside the action",
+        at_least=0,
+        since="0.2",
+        neutral=0.4,
+    )
+    typical: float = knob(
+        0.0,
+        doc="share of videos whose object has its class's colour, in every shot; the others have another class's. 0: "
+        "objects are as their textures are, and no frame says anything about the class",
+        at_least=0,
+        at_most=1,
+        since="0.2",
+        neutral=0.0,
+    )
     seed: int = knob(0, doc="of textures, paths and odd sizes")
 
     def __post_init__(self) -> None:

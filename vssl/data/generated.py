@@ -2,7 +2,8 @@
 
 A textured object moves before a textured, drifting background. Textures are cut from photographs that scikit-learn and
 matplotlib ship. The n-th videos of all classes in a split share textures, sizes and camera, and a pose that is still
-in one class is drawn from the range through which it moves in another, so a single frame says nothing about the class.
+in one class is drawn from the range through which it moves in another, so a single frame says nothing about the class;
+unless objects are given colours, of which each class has a typical one, as scenes and things go with actions in films.
 Every class is its own mirror image: flipping left and right keeps the label.
 """
 
@@ -38,6 +39,7 @@ _REACH = 0.28  # how far an object moves to either side of its middle, share of 
 _NOISE = 5.0  # deviation of the sensor noise, of 255
 
 Pixels = NDArray[np.float64]  # (H, W, 3)
+Tint = NDArray[np.float64]  # (3,)
 
 
 @dataclass(frozen=True)
@@ -122,11 +124,22 @@ def draw_look(config: GeneratedConfig, rng: np.random.Generator) -> Look:
 def render(config: GeneratedConfig, look: Look, split: str, label: int, number: int) -> Iterator[Frames]:
     """(H, W, 3) uint8 frames of one video, shot after shot."""
     bounds = np.linspace(0, look.frames, config.shots + 1).round().astype(int)
+    tint = _colour(config, split, label, number)
     for shot, (first, last) in enumerate(pairwise(bounds)):
         shared = np.random.default_rng([config.seed, _SPLITS.index(split), number, shot, 1])
-        scene = _Scene(look, shared)
+        scene = _Scene(look, config.drift, tint, shared)
         for pose in path_of(CLASSES[label], last - first, shared):
             yield scene.draw(pose, shared)
+
+
+def _colour(config: GeneratedConfig, split: str, label: int, number: int) -> Tint:
+    """Factors of red, green and blue that a video's object has in all of its shots."""
+    if not config.typical:
+        return np.ones(3)
+    rng = np.random.default_rng([config.seed, _SPLITS.index(split), number, label, 2])
+    if rng.random() >= config.typical:
+        label = (label + int(rng.integers(1, config.classes))) % config.classes
+    return 1 + 0.8 * np.cos(2 * math.pi * (label / config.classes - np.arange(3) / 3))  # hues evenly round the circle
 
 
 def path_of(motion: str, frames: int, rng: np.random.Generator) -> list[Pose]:
@@ -156,14 +169,14 @@ def path_of(motion: str, frames: int, rng: np.random.Generator) -> list[Pose]:
 class _Scene:
     """Textures, outline and camera of one shot."""
 
-    def __init__(self, look: Look, rng: np.random.Generator) -> None:
+    def __init__(self, look: Look, drift: float, tint: Tint, rng: np.random.Generator) -> None:
         self._look = look
         self._short = min(look.height, look.width)
         self._background = _texture(rng)
         self._object = _texture(rng)
-        self._tint = rng.uniform(0.7, 1.3, 3)
+        self._tint = tint * rng.uniform(0.7, 1.3, 3)
         self._corner = rng.uniform(0, 200, 2)
-        self._drift = rng.normal(0, 0.4, 2)  # pixels per frame
+        self._drift = rng.normal(0, drift, 2)  # pixels per frame
         self._power = rng.choice([2.0, 4.0, 8.0])  # outline from disc to square
         self._age = 0
         self._rows, self._columns = np.mgrid[: look.height, : look.width].astype(float)

@@ -74,6 +74,36 @@ def test_classes_share_their_looks() -> None:
     assert np.median(np.ptp(corners, axis=0)) < 5  # the same background, before any object
 
 
+@pytest.mark.parametrize(("drift", "least", "most"), [(0.0, 0, 7), (6.0, 8, 255)])
+def test_the_camera_drifts_as_far_as_it_is_told(drift: float, least: float, most: float) -> None:
+    config = GeneratedConfig(size=32, frames=16, shots=1, drift=drift)
+    look = draw_look(config, np.random.default_rng([0, 0, 1]))
+    changes = []
+    for number in range(8):
+        first, second, *_ = render(config, look, "train", 0, number)
+        corner = np.abs(first[:4, :4].astype(int) - second[:4, :4])
+        changes.append(corner.mean())
+    assert least <= np.median(changes) <= most  # two frames' noise alone makes 5.6
+
+
+def test_a_typical_colour_is_that_of_the_class_in_every_shot_and_of_another_class_elsewhere() -> None:
+    def redness(typical: float, label: int) -> np.ndarray:
+        """How much redder than the mean of green and blue a video's shots are."""
+        config = GeneratedConfig(size=32, frames=16, shots=2, classes=6, typical=typical)
+        look = draw_look(config, np.random.default_rng([0, 0, 1]))
+        video = np.stack(list(render(config, look, "train", label, 1))).mean(axis=(1, 2))  # (frames, 3)
+        middle = len(video) // 2
+        shots = np.stack([video[:middle].mean(axis=0), video[middle:].mean(axis=0)])
+        return shots[:, 0] - shots[:, 1:].mean(axis=1)
+
+    plain = redness(0.0, 0)
+    red, opposite = redness(1.0, 0), redness(1.0, 3)
+    assert (red > plain + 2).all()
+    assert (opposite < plain - 2).all()
+    odd = redness(1e-9, 0)  # never typical: some other class's colour
+    assert (np.abs(odd - red) > 2).all()
+
+
 @pytest.mark.parametrize(
     "wrong", [{"classes": 9}, {"classes": 1}, {"size": 8}, {"frames": 8, "shots": 2}, {"shots": 0}]
 )
