@@ -186,6 +186,12 @@ def test_a_collapse_is_warned_of(plan, store, finish):
     assert "WARNING: single-rgb may have collapsed" in stream.getvalue()
 
 
+@pytest.mark.parametrize(("share", "collapsed"), [(0.6, False), (0.9, False), (0.97, False), (0.99, True), (1.0, True)])
+def test_a_collapse_is_named_where_the_loss_says_so_alone(plan, store, finish, share, collapsed):
+    finish("single-rgb", loss_first=4.7, loss_last=math.log(100) * share, score_entropy_last=0.8)
+    assert ("may have collapsed" in report_rows(plan, plan_status(plan, store))[0].warning) == collapsed
+
+
 def test_uniform_predictions_are_warned_of(plan, store, finish):
     finish("single-rgb", loss_first=4.7, loss_last=3.0, score_entropy_last=0.995)
     assert "predictions are uniform" in report_rows(plan, plan_status(plan, store))[0].warning
