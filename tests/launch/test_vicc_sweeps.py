@@ -82,6 +82,22 @@ def test_all_splits_share_the_pretraining_of_the_main_sweep(sweep: str) -> None:
     assert plan["tencrop-mean"].parents == tuple(f"tencrop-split{split}-fused" for split in (1, 2, 3))
 
 
+def test_three_seeds_share_the_flow_and_every_figure_of_them_is_averaged() -> None:
+    plan = plan_of("sweep=vicc_seeds", "scale=demo")
+    assert [stage.config["seed"] for stage in plan if stage.template == "single"] == [0, 1, 2] * 2
+    assert [stage.name for stage in plan if stage.kind == "flow"] == ["flow"]
+    for seed in range(3):
+        weights = {
+            of: [one.stage for one in plan[f"retrieval-{of}-flow.{seed}"].inputs.get("weights", ())]
+            for of in ("untrained", "single", "cross")
+        }
+        assert weights == {"untrained": [], "single": [f"single-flow.{seed}"], "cross": [f"cross2-flow.{seed}"]}
+    means = [stage for stage in plan if stage.kind == "summary"]
+    assert len(means) == 2 * 3 * 3  # protocols, networks, streams
+    for mean in means:
+        assert mean.parents == tuple(f"{mean.name.removeprefix('mean-')}.{seed}" for seed in range(3))
+
+
 def test_kinetics_networks_are_evaluated_on_ucf101_with_its_own_flow() -> None:
     plan = plan_of("sweep=vicc_k400")
     assert {s.config["data"]["dataset"]["name"] for s in plan if s.kind == "pretrain"} == {"kinetics400"}
