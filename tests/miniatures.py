@@ -134,19 +134,27 @@ FINEGYM = {  # event -> split, elements with class and times; the last pair of t
 }
 
 
-def finegym(root: Path, *, whole: bool = False) -> Path:
-    """FineGym's own annotations, with the events cut out, or with whole videos of which they are frames 5 to 10."""
+def finegym(root: Path, *, whole: bool = False, more: int = 0) -> Path:
+    """FineGym's own annotations, with the events cut out, or with whole videos of which they are frames 5 to 10.
+
+    `more` events of training, of as many other videos, show the elements of the first.
+    """
+    (first, shown), *others = FINEGYM.items()
+    events = {first: shown, **{f"{number:011}{first[11:]}": shown for number in range(more)}, **dict(others)}
     if whole:
         film(root / "FineGym_Raw_database" / "0LtLS9wROrk.mkv", frames=20)
     else:
-        films(root, *(f"processed_videos/{event}.mp4" for event in FINEGYM))
+        films(root, *(f"processed_videos/{event}.mp4" for event in events))
     annotations: dict[str, Any] = {}
-    for event, (split, elements) in FINEGYM.items():
+    lines: dict[str, list[str]] = {"gym99_train_element_v1.0.txt": [], "gym99_val_element.txt": []}
+    for event, (split, elements) in events.items():
         segments = {name: {"stages": len(times), "timestamps": times} for name, _, times in elements}
         about = {"event": 1 if split == "train" else 4, "segments": segments, "timestamps": [[0.2, 0.44]]}
         annotations[event[:11]] = {event[12:]: about}
         lists = "gym99_train_element_v1.0.txt" if split == "train" else "gym99_val_element.txt"
-        write(root, lists, *(f"{event}_{name} {label}" for name, label, _ in elements if label is not None))
+        lines[lists] += [f"{event}_{name} {label}" for name, label, _ in elements if label is not None]
+    for name, some in lines.items():
+        write(root, name, *some)
     write(root, "finegym_annotation_info_v1.0.json", json.dumps(annotations))
     write(
         root,
@@ -154,6 +162,37 @@ def finegym(root: Path, *, whole: bool = False) -> Path:
         "Clabel:   0; set:  1; Glabel:   1; (VT) round-off",
         "Clabel:   7; set: 21; Glabel:  68; (FX) switch leap with 1 turn",
     )
+    return root
+
+
+def finegym_pickles(root: Path) -> Path:
+    """Four events of training and one of validation, as CARL publishes them."""
+    train = [f"{name}_E_002407_002435" for name in ("0LtLS9wROrk", "-_a-b_c-d_e", "aaaaaaaaaaa", "bbbbbbbbbbb")]
+    (val,) = (event for event, (split, _) in FINEGYM.items() if split == "val")
+    films(root, *(f"processed_videos/{event}.mp4" for event in (*train, val)))
+    labels = [7, 7, 7, -1, 74, 74]
+    records = [record(n, f"processed_videos/{event}.mp4", labels, event_label=1) for n, event in enumerate(train)]
+    dump(root, "gym99_train_v1.0.pkl", records)
+    tested = record(0, f"processed_videos/{val}.mp4", [-1, 12, 12, 12, -1, -1], event_label=4)
+    dump(root, "gym99_val.pkl", [tested])
+    return root
+
+
+def pouring(root: Path) -> Path:
+    """Four videos of training and one of validation; every frame has its phase."""
+    names = [f"{what}_real_view_0" for what in ("creamsoda_to_clear1", "milk_to_clear2", "tea_to_mug 3", "cup_to_cup4")]
+    films(root, *(f"videos/{name}.mp4" for name in (*names, "water_to_glass5_real_view_1")))
+    dump(root, "train.pkl", [record(n, f"videos/{name}.mp4", [0, 0, 1, 3, 3, 4]) for n, name in enumerate(names)])
+    dump(root, "val.pkl", [record(0, "videos/water_to_glass5_real_view_1.mp4", [0, 1, 2, 3, 4, 4])])
+    return root
+
+
+def imagenet(root: Path) -> Path:
+    """Images of two classes in several sizes; a file of training is a PNG whatever its name says, as one is there."""
+    sizes = {"train/n10/n10_1": (32, 40), "train/n9/n9_2": (50, 36), "train/n10/n10_3": (33, 41)}
+    for name, size in {**sizes, "val/n9/ILSVRC2012_val_00000001": (40, 64), "val/n10/v": (36, 36)}.items():
+        film(root / f"{name}.JPEG", size=size)
+    film(root / "train/n9/n9_4.png", size=(44, 32)).rename(root / "train/n9/n9_4.JPEG")
     return root
 
 

@@ -1,6 +1,8 @@
 """A published dataset as a person uses it: `vssl prepare`, then the line that trains on it."""
 
+import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,30 +13,39 @@ from tests.lines import SMOKE, run_here, run_line
 from vssl.artifacts import read_json
 
 CLI = CHECKOUT / "launch" / "cli.py"
+BOTH = ["single-rgb", "untrained-retrieval-rgb"]
+ONE_FRAME = ("stages.all.data.num_frames=1", "stages.all.data.sampling.name=segments")  # an image is such a video
 
 
 @pytest.mark.parametrize(
-    ("data", "make", "only"),
+    ("data", "make", "stages", "more"),
     [
-        ("ucf101", miniatures.ucf101, "[single-rgb,untrained-retrieval-rgb]"),
-        ("hmdb51", miniatures.hmdb51, "[single-rgb,untrained-retrieval-rgb]"),
-        ("kinetics400", miniatures.kinetics, "single-rgb"),
-        ("something_something_v2", miniatures.something_something, "single-rgb"),
-        ("penn_action", miniatures.penn_action, "single-rgb"),
+        ("ucf101", miniatures.ucf101, BOTH, ()),
+        ("ucf101_split2", miniatures.ucf101, ["single-rgb"], ()),
+        ("hmdb51", miniatures.hmdb51, BOTH, ()),
+        ("kinetics400", miniatures.kinetics, ["single-rgb"], ()),
+        ("something_something_v2", miniatures.something_something, ["single-rgb"], ()),
+        ("penn_action", miniatures.penn_action, ["single-rgb"], ()),
+        ("pouring", miniatures.pouring, ["single-rgb"], ()),
+        ("finegym99", miniatures.finegym_pickles, ["single-rgb"], ()),
+        ("finegym99_annotations", partial(miniatures.finegym, more=3), ["single-rgb"], ()),
+        ("imagenet", miniatures.imagenet, BOTH, ("stages.all.data.test_split=val", *ONE_FRAME)),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_from_the_published_folder_to_a_trained_network(
-    data: str, make: Callable[[Path], Path], only: str, tmp_path: Path
+    data: str, make: Callable[[Path], Path], stages: list[str], more: tuple[str, ...], tmp_path: Path
 ) -> None:
     videos, store = make(tmp_path / "videos"), tmp_path / "store"
     said = run_line("prepare", data, "--path", str(videos), "--root", str(store), entry=CLI)
     assert said.code == 0, said.err
     assert f"{data}: " in said.out
-    line = ("sweep=vicc_single", *SMOKE, f"data={data}", f"stages.all.data.dataset.path={videos}", f"only={only}")
+    only = f"only=[{','.join(stages)}]"
+    line = ("sweep=vicc_single", *SMOKE, f"data={data}", f"stages.all.data.dataset.path={videos}", only, *more)
     trained = run_here(*line, f"root={store}")
     assert trained.code == 0, trained.out + trained.err
     assert "preparing dataset" not in trained.out, "what was prepared by name is what the line reads"
-    assert trained.stages("done in") == sorted(only.strip("[]").split(","))
+    assert trained.stages("done in") == stages
 
 
 def test_a_folder_with_lists_of_any_kind(tmp_path: Path) -> None:
@@ -48,3 +59,9 @@ def test_a_folder_with_lists_of_any_kind(tmp_path: Path) -> None:
     trained = run_here(*line, f"root={store}")
     assert trained.code == 0, trained.out + trained.err
     assert trained.stages("done in") == ["single-rgb", "untrained-linear-rgb"]
+
+
+def test_the_readme_has_a_line_for_every_dataset() -> None:
+    lines = re.findall(r"`vssl prepare (\w+) --path /data/\w+`", (CHECKOUT / "README.md").read_text())
+    named = {path.stem for path in (CHECKOUT / "configs" / "data").glob("*.yaml")}
+    assert set(lines) == {name for name in named if not name.startswith("motions_")}

@@ -53,18 +53,6 @@ def root(tmp_path: Path) -> Path:
 # --- what `data=NAME` says
 
 
-def pouring(root: Path) -> Path:
-    films(root, "videos/creamsoda_to_clear1_real_view_0.mp4", "videos/milk_to_clear2_real_view_0.mp4")
-    dump(root, "train.pkl", [record(0, "videos/creamsoda_to_clear1_real_view_0.mp4", [0, 0, 1, 3, 3, 4])])
-    dump(root, "val.pkl", [record(0, "videos/milk_to_clear2_real_view_0.mp4", [0, 1, 2, 3, 4, 4])])
-    return root
-
-
-def imagenet(root: Path) -> Path:
-    films(root, "train/n10/n10_1.JPEG", "train/n9/n9_2.JPEG", "val/n9/ILSVRC2012_val_00000001.JPEG", "val/n10/v.JPEG")
-    return root
-
-
 NAMED = {
     "ucf101": (miniatures.ucf101, 6),
     "ucf101_split2": (miniatures.ucf101, 6),
@@ -73,9 +61,10 @@ NAMED = {
     "kinetics400": (miniatures.kinetics, 6),
     "kinetics600": (miniatures.kinetics, 6),
     "something_something_v2": (miniatures.something_something, 5),
-    "imagenet": (imagenet, 4),
-    "pouring": (pouring, 2),
+    "imagenet": (miniatures.imagenet, 6),
+    "pouring": (miniatures.pouring, 5),
     "penn_action": (miniatures.penn_action, 5),
+    "finegym99": (miniatures.finegym_pickles, 5),
     "finegym99_annotations": (miniatures.finegym, 2),
 }
 
@@ -276,15 +265,15 @@ def test_something_something_v2_with_a_template_of_no_class(something: Path) -> 
 
 
 def test_image_folders_in_natural_order(root: Path) -> None:
-    imagenet(root)
-    shutil.move(film(root / "other.png"), root / "train" / "n9" / "n9_3.JPEG")  # ImageNet has a PNG of that name
+    miniatures.imagenet(root)
     (root / "train" / "n9" / "broken.JPEG").write_bytes(b"\xff\xd8\xff\xe0no more")
     found = Prepared(root, layout="image-folders", max_broken_share=0.2)
     assert found.record["classes"] == ["n9", "n10"]
     assert found.labels() == {
         "train/n9/n9_2.JPEG": ("n9", "train"),
-        "train/n9/n9_3.JPEG": ("n9", "train"),
+        "train/n9/n9_4.JPEG": ("n9", "train"),
         "train/n10/n10_1.JPEG": ("n10", "train"),
+        "train/n10/n10_3.JPEG": ("n10", "train"),
         "val/n9/ILSVRC2012_val_00000001.JPEG": ("n9", "val"),
         "val/n10/v.JPEG": ("n10", "val"),
     }
@@ -297,14 +286,13 @@ def test_image_folders_in_natural_order(root: Path) -> None:
 
 
 def test_pouring(root: Path) -> None:
-    pouring(root)
-    found = Prepared(root, layout="lists", lists={"train": "train.pkl", "val": "val.pkl"})
+    found = Prepared(miniatures.pouring(root), layout="lists", lists={"train": "train.pkl", "val": "val.pkl"})
     assert found.record["classes"] == ["pouring"]
-    assert found.record["splits"] == {"train": 1, "val": 1}
+    assert found.record["splits"] == {"train": 4, "val": 1}
     assert found.record["frame_classes"] == ["0", "1", "2", "3", "4"]
     labels = load_frame_labels(found.folder)
     assert labels["videos/creamsoda_to_clear1_real_view_0.mp4"].tolist() == [0, 0, 1, 3, 3, 4]
-    assert found.report["frames_per_label"] == {"0": 3, "1": 2, "2": 1, "3": 3, "4": 3}
+    assert found.report["frames_per_label"] == {"0": 9, "1": 5, "2": 1, "3": 9, "4": 6}
 
 
 def test_labels_of_frames_are_part_of_the_identity(root: Path) -> None:
