@@ -96,7 +96,8 @@ def long_enough(videos: pd.DataFrame, lengths: Sequence[str], keeps: Callable[[i
     kept = videos.assign(total=total)[[keeps(length) for length in total]]
     if kept.empty:
         raise StageError(
-            f"no video is long enough for {what}: the longest has {total.max()} frames; set a smaller data.num_frames"
+            f"no video is long enough for {what}: the longest has {total.max()} frames; set a smaller data.num_frames, "
+            "or data.sampling.name=segments, which takes clips from any video, and from images"
         )
     return kept.reset_index(drop=True)
 
