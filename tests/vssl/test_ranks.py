@@ -10,6 +10,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.distributed as dist
@@ -93,6 +95,18 @@ def assert_close(found: Path, expected: Path) -> None:
 def test_two_ranks_equal_one(kind, stages, on_two_ranks, tmp_path):
     stages[kind].execute(tmp_path)
     assert_close(on_two_ranks / "whole" / stages[kind].name, tmp_path / stages[kind].name)
+
+
+@pytest.mark.parametrize("kind", ["linear", "finetune", "finetune-sync"])
+def test_two_ranks_test_with_the_same_network(kind, stages, on_two_ranks, tmp_path):
+    """Also where the ranks' own batches gave their layers running statistics of their own."""
+    stages[kind].execute(tmp_path)
+    tables = (
+        pd.read_parquet(root / stages[kind].name / "artifacts" / "predictions" / "predictions.parquet")
+        for root in (on_two_ranks / "whole", tmp_path)
+    )
+    found, expected = (np.stack(table["probabilities"]) for table in tables)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "memory", "linear", "finetune", "finetune-sync"])

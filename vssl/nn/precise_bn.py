@@ -1,4 +1,4 @@
-"""Running statistics of batch normalisation as plain means over many batches, for a network that is done learning."""
+"""Running statistics of batch normalisation, of a network that is done learning: the same on all ranks, or precise."""
 
 from collections.abc import Iterable
 
@@ -21,7 +21,7 @@ def set_precise_statistics(network: nn.Module, batches: Iterable[Tensor]) -> int
         batches: (B, 3, T, H, W) each, as the network saw them in training but not mixed.
 
     Returns:
-        How many batches there were. With none, the statistics stay as they are.
+        How many batches there were. With none, the statistics of rank 0 stay as they are.
 
     Source: Wu and Johnson, arXiv:2105.07576, in the form of the public codes of FGKVMem and STS: each batch counts the
     same, with its unbiased variance.
@@ -43,13 +43,17 @@ def set_precise_statistics(network: nn.Module, batches: Iterable[Tensor]) -> int
         for layer, (momentum, mode) in zip(layers, before, strict=True):
             layer.momentum = momentum
             layer.train(mode)
-    if count:
-        _share(layers)
+    share_statistics(network)
     return count
 
 
-def _share(layers: list[_BatchNorm]) -> None:
-    """Statistics of rank 0, on all ranks."""
+@torch.no_grad()
+def share_statistics(network: nn.Module) -> None:
+    """Give all ranks the running statistics of rank 0, which data-parallel training does before its next forward.
+
+    After the last one nobody does: ranks whose layers normalise their own clips would test with networks of their own.
+    """
+    layers = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     states = broadcast_object([{name: buffer.cpu() for name, buffer in layer.named_buffers()} for layer in layers])
     for layer, state in zip(layers, states, strict=True):
         layer.load_state_dict(state, strict=False)

@@ -12,6 +12,7 @@ from vssl.data.views import TestView
 from vssl.evals.features import unit
 from vssl.evals.knn import knn_scores
 from vssl.evals.metrics import chance_top1, top_k
+from vssl.nn.precise_bn import share_statistics
 from vssl.run import Run, StageError
 from vssl.stages.per_video import describe
 from vssl.stages.pretrain_config import PretrainConfig
@@ -53,6 +54,7 @@ def knn_monitor(config: PretrainConfig, method: Any, inputs: Inputs, run: Run, *
     def look(epochs: int) -> dict[str, float]:
         if epochs % watched.every_epochs and epochs != config.epochs:
             return {}
+        share_statistics(method.backbone)
         training = method.training
         method.eval()
         try:
