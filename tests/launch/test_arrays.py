@@ -378,7 +378,7 @@ def test_ten_thousand_stages_are_packed_at_once() -> None:
     whole = plan(*stages)
     began = time.process_time()
     arrays = pack(whole, [one.name for one in whole], (), {})
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 10, "what grows with their square would take minutes"
     assert len(arrays) == 2 + 2 + 1 + 2 * 4 * 4 + 1  # indices below and above 1,001; four rates of each seed
 
 

@@ -28,7 +28,7 @@ from vssl.run import read_journal
 FIRST = planned("first", seed=1)
 
 
-def wait_until(condition, timeout_s=15.0):
+def wait_until(condition, timeout_s=120.0):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -121,11 +121,9 @@ def test_a_start_that_is_left_over_writes_nothing(store):
 def test_other_ranks_end_as_rank_0_does_where_there_is_nothing_to_do(store):
     Job(store, FIRST).run()
     again = Job(store, FIRST, ranks=2)
-    started = time.monotonic()
     follower = again.start(rank=1)
     assert again.run(rank=0)[0] == 0
-    assert follower.wait(10) == 0
-    assert time.monotonic() - started < 10
+    assert follower.wait(120) == 0, "it would wait a quarter of an hour for a claim"
     assert again.record(rank=1)["cause"] == "done"
 
 
@@ -140,7 +138,7 @@ def test_other_ranks_of_a_local_queue_do_so_too(store):
         subprocess.Popen(words, env=inherited | numbers | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("1", "0")
     ]
     Job.started.extend(ranks)
-    assert [rank.wait(15) for rank in ranks] == [0, 0]
+    assert [rank.wait(120) for rank in ranks] == [0, 0]
 
 
 def test_other_ranks_are_refused_with_rank_0(store):
@@ -149,7 +147,7 @@ def test_other_ranks_are_refused_with_rank_0(store):
     code, out = job.run(rank=0, index=2)
     assert code == 78
     assert "run the parent first" in out
-    assert follower.wait(10) == 78
+    assert follower.wait(120) == 78
     assert job.record(rank=1, index=2)["cause"] == "refused"
     assert "run the parent first" in job.record(rank=0, index=2)["error"]
 
@@ -163,8 +161,8 @@ def test_a_signal_before_the_claim_waits_for_rank_0(store):
     time.sleep(0.3)
     assert early.poll() is None
     leader = job.start(rank=0)
-    assert leader.wait(20) == 75, "the stop is agreed on at the first step"
-    assert early.wait(5) == 75
+    assert leader.wait(120) == 75, "the stop is agreed on at the first step"
+    assert early.wait(120) == 75
     assert newest(job.folder())["outcome"] == "saved"
     assert newest(job.folder())["stopped_by"] == "another rank"
     assert job.record(rank=1)["stopped_by"] == "SIGUSR2"
@@ -181,7 +179,7 @@ def test_ranks_stop_at_one_step_and_nobody_leaves_before_the_save(store):
     ranks = [job.start(rank=rank) for rank in range(2)]
     wait_until(lambda: len(read_journal(job.folder().journal)) > 1)
     ranks[1].send_signal(signal.SIGUSR2)
-    assert [rank.wait(20) for rank in ranks] == [75, 75]
+    assert [rank.wait(120) for rank in ranks] == [75, 75]
     saved = read_json(job.folder().checkpoints / "state.json")["step"]
     assert len(read_journal(job.folder().journal)) == saved
     assert job.record(rank=0)["at_ms"] >= newest(job.folder())["ended_at_ms"]
@@ -190,7 +188,7 @@ def test_ranks_stop_at_one_step_and_nobody_leaves_before_the_save(store):
 
 def test_a_stage_stops_by_itself_before_the_time_limit(store):
     job = Job(store, planned("slow", seed=4, steps=2000, step_s=0.02), policy={"signal_delay_s": 10})
-    code, _ = job.run(SLURM_JOB_END_TIME=str(int(time.time()) + 12), PATH="")
+    code, _ = job.run(SLURM_JOB_END_TIME=str(int(time.time()) + 18), PATH="")
     assert code == 75
     record = job.record()
     assert (record["cause"], record["stopped_by"]) == ("time_limit", "time_limit")
@@ -238,18 +236,18 @@ def test_a_hung_stage_ends_itself_with_the_stacks(store):
 def test_a_killed_rank_leaves_no_record_and_the_other_one_says_that_it_lost_it(store):
     job = Job(store, planned("killed", seed=5, steps=9, kill_at=2, rank=1), ranks=2)
     ranks = [job.start(rank=rank) for rank in range(2)]
-    assert ranks[1].wait(20) == -signal.SIGKILL
-    assert ranks[0].wait(20) == 1
+    assert ranks[1].wait(120) == -signal.SIGKILL
+    assert ranks[0].wait(120) == 1
     assert job.record(rank=1) is None
     assert job.record(rank=0)["lost_rank"] is True
     again = [job.start(rank=rank, restart=1) for rank in range(2)]
-    assert [rank.wait(20) for rank in again] == [0, 0], "it is killed once only"
+    assert [rank.wait(120) for rank in again] == [0, 0], "it is killed once only"
 
 
 def test_an_exception_is_recorded_by_its_rank(store):
     job = Job(store, planned("fails", seed=5, steps=9, fail_at=2, rank=1), ranks=2)
     ranks = [job.start(rank=rank) for rank in range(2)]
-    assert [rank.wait(20) for rank in ranks] == [1, 1]
+    assert [rank.wait(120) for rank in ranks] == [1, 1]
     record = job.record(rank=1)
     assert (record["cause"], record["lost_rank"]) == ("exception", False)
     assert record["error"] == "RuntimeError: the probe fails at step 2, as its config asks"

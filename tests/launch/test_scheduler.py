@@ -129,7 +129,7 @@ def test_no_answer_within_the_time_limit_is_silence(answer, tmp_path):
     began = time.monotonic()
     with pytest.raises(SchedulerSilentError, match=r"scontrol show did not answer within 0\.2 s"):
         Scheduler(timeout_s=0.2).config()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50
 
 
 def test_a_refusal_carries_what_slurm_said(answer, tmp_path):

@@ -19,7 +19,7 @@ from vssl.artifacts import StageFolder
 from vssl.run import Run
 
 
-def wait_until(condition, timeout_s=10.0):
+def wait_until(condition, timeout_s=120.0):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -42,7 +42,7 @@ def test_the_first_signal_is_the_reason():
 
 def test_a_stage_stops_before_its_time_is_over():
     stop = StopFlag()
-    with stopping_before(stop, time.time() + 10.2, 10.0, lambda: None):
+    with stopping_before(stop, time.time() + 11.0, 10.0, lambda: None):
         assert not stop.is_set()
         wait_until(stop.is_set)
     assert stop.reason == TIME_LIMIT
@@ -123,7 +123,7 @@ def test_a_process_that_was_suspended_has_not_hung(tmp_path):
     child.send_signal(signal.SIGSTOP)
     time.sleep(2.5)
     child.send_signal(signal.SIGCONT)
-    out, _ = child.communicate(timeout=20)
+    out, _ = child.communicate(timeout=120)
     assert out == "over\n"
 
 
