@@ -50,10 +50,11 @@ class Pipeline:
                     "config": config,
                     "inputs": {"weights": [reference]} if name == "retrieval" else {},
                     "after": [],
+                    "resources": {},
                     "stage_id": self.ids[name],
                 }
             )
-        write_json(self.folder / "plan.json", {"sweep": self.sweep, "scale": "demo", "stages": stages})
+        write_json(self.folder / "plan.json", {"sweep": self.sweep, "scale": "demo", "datasets": {}, "stages": stages})
 
     def stage(self, name: str) -> StageFolder:
         folder = StageFolder(self.root / "stages" / f"{self.kinds[name]}-{self.ids[name]}")
