@@ -19,6 +19,7 @@ PLAN = "sweep=vicc_single scale=smoke action=plan "
 WRITTEN = "scale=smoke action=plan"
 A = "stages:\n  - {name: a, kind: probe, output: s}\n"
 FLOW = "stages:\n  - {name: flow, kind: flow, config: [recipe=vicc_flow], output: motion}\n"
+BACKBONES = ", ".join(sorted(path.stem for path in (CHECKOUT / "configs" / "backbone").glob("*.yaml")))
 HERE = "written.yaml:3"  # the line after A or FLOW
 
 
@@ -62,7 +63,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         PLAN + "stages.single.method.bn=shufle",
         ("`method.bn` is 'shufle'", "`shuffle`?", "shuffle, local, sync"),
     ),
-    Row("wrong group choice", PLAN + "stages.all.backbone=s3x", ("`s3x`", "`s3d`?", "accepted: r21d, s3d, s3dg, tiny")),
+    Row("wrong group choice", PLAN + "stages.all.backbone=s3x", ("`s3x`", "`s3d`?", f"accepted: {BACKBONES}")),
     Row(
         "out of bounds",
         PLAN + "stages.single.augment.flip_probability=2",
@@ -72,7 +73,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Row(
         "unknown member of a union",
         PLAN + "stages.linear.schedule.name=cosin",
-        ("`schedule.name` is 'cosin'", "`cosine`?", "accepted: cosine, milestones"),
+        ("`schedule.name` is 'cosin'", "`cosine`?", "accepted: cosine, joined_cosine, milestones"),
     ),
     Row("unknown resources", PLAN + "stages.linear.resources=cpus", ("`cpus`", "`cpu`?", "accepted: cpu, finetune")),
     Row(
