@@ -1,14 +1,12 @@
 """Tests on clips of the published size, 32 frames of 128 pixels."""
 
 import os
+from typing import Literal
 
-import pytest
 import torch
 
 SHAPE = (3, 32, 128, 128)
 
-# Without bfloat16 instructions a clip's way through S3D takes a minute of processor time, with them seconds.
-full_size = pytest.mark.skipif(
-    not (torch.ops.mkldnn._is_mkldnn_bf16_supported() or os.environ.get("VSSL_FULL_SIZE")),
-    reason="minutes on a processor without bfloat16; VSSL_FULL_SIZE=1 runs it",
-)
+# Without bfloat16 instructions a clip's way through S3D takes a minute of processor time in it, and seconds in float32.
+_HAS_BFLOAT16 = torch.ops.mkldnn._is_mkldnn_bf16_supported() or "VSSL_BFLOAT16" in os.environ
+AMP: Literal["bf16", "off"] = "bf16" if _HAS_BFLOAT16 else "off"
