@@ -1,5 +1,6 @@
 """Run a function on several CPU ranks."""
 
+import multiprocessing
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,22 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+# Ranks are forked from a process that has imported what takes seconds.
+multiprocessing.set_forkserver_preload(["pandas", "pytest", "torch.distributed", "vssl.stages.pretrain"])
 
-def run_ranks(function: Callable[..., Any], ranks: int, *arguments: Any) -> list[Any]:
-    """What `function(*arguments)` returns on each of `ranks` gloo ranks: plain values and tensors, in rank order.
+
+def start_ranks(function: Callable[..., None], arguments: tuple[Any, ...], ranks: int) -> None:
+    """`function(rank, *arguments)` in a process for each rank, until all are done.
 
     The function is a module's own, so that a fresh process finds it by name.
     """
+    mp.start_processes(function, args=arguments, nprocs=ranks, start_method="forkserver")
+
+
+def run_ranks(function: Callable[..., Any], ranks: int, *arguments: Any) -> list[Any]:
+    """What `function(*arguments)` returns on each of `ranks` gloo ranks: plain values and tensors, in rank order."""
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_run, args=(function, ranks, arguments, folder), nprocs=ranks)
+        start_ranks(_run, (function, ranks, arguments, folder), ranks)
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
 
 

@@ -3,8 +3,10 @@
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from itertools import count
 from pathlib import Path
 from threading import Thread
@@ -15,8 +17,8 @@ import pandas as pd
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
+from tests.gloo import start_ranks
 from tests.tiny_stages import Stage, final_state, finetuning, history, make_stages, pretraining, probing, remembering
 from vssl import distributed, rendezvous
 from vssl.artifacts import read_json, write_json
@@ -79,8 +81,21 @@ def _rank(rank: int, stages: dict[str, Stage], root: Path) -> None:
 @pytest.fixture(scope="module")
 def on_two_ranks(stages: dict[str, Stage], tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("ranks")
-    mp.spawn(_rank, args=(stages, root), nprocs=2)
+    start_ranks(_rank, (stages, root), ranks=2)
     return root
+
+
+@pytest.fixture(scope="module")
+def on_one_rank(stages: dict[str, Stage], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a stage that ran to its end on one rank, once."""
+    root = tmp_path_factory.mktemp("one")
+
+    @cache
+    def of(kind: str) -> Path:
+        stages[kind].execute(root)
+        return root / stages[kind].name
+
+    return of
 
 
 def assert_close(found: Path, expected: Path) -> None:
@@ -92,30 +107,27 @@ def assert_close(found: Path, expected: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "memory", "linear", "finetune", "finetune-sync"])
-def test_two_ranks_equal_one(kind, stages, on_two_ranks, tmp_path):
-    stages[kind].execute(tmp_path)
-    assert_close(on_two_ranks / "whole" / stages[kind].name, tmp_path / stages[kind].name)
+def test_two_ranks_equal_one(kind, stages, on_two_ranks, on_one_rank):
+    assert_close(on_two_ranks / "whole" / stages[kind].name, on_one_rank(kind))
 
 
 @pytest.mark.parametrize("kind", ["linear", "finetune", "finetune-sync"])
-def test_two_ranks_test_with_the_same_network(kind, stages, on_two_ranks, tmp_path):
+def test_two_ranks_test_with_the_same_network(kind, stages, on_two_ranks, on_one_rank):
     """Also where the ranks' own batches gave their layers running statistics of their own."""
-    stages[kind].execute(tmp_path)
     tables = (
-        pd.read_parquet(root / stages[kind].name / "artifacts" / "predictions" / "predictions.parquet")
-        for root in (on_two_ranks / "whole", tmp_path)
+        pd.read_parquet(folder / "artifacts" / "predictions" / "predictions.parquet")
+        for folder in (on_two_ranks / "whole" / stages[kind].name, on_one_rank(kind))
     )
     found, expected = (np.stack(table["probabilities"]) for table in tables)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "memory", "linear", "finetune", "finetune-sync"])
-def test_a_stop_that_one_rank_sees_is_agreed_and_resumed_on_one_rank(kind, stages, on_two_ranks, tmp_path):
+def test_a_stop_that_one_rank_sees_is_agreed_and_resumed_on_one_rank(kind, stages, on_two_ranks, on_one_rank):
     stage, stopped = stages[kind], on_two_ranks / "stopped"
     assert len(history(stopped / stage.name)) == STOP_AFTER
     stage.execute(stopped)
-    stage.execute(tmp_path)
-    assert_close(stopped / stage.name, tmp_path / stage.name)
+    assert_close(stopped / stage.name, on_one_rank(kind))
 
 
 def test_all_ranks_return_the_same_metrics(on_two_ranks):
