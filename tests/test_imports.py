@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, list[str]] = {
     "vssl.published_slowfast": [*PLAIN, "vssl.published", "vssl.backbones.slowfast_names"],
     "vssl.weights": [*PLAIN, "vssl.published", "vssl.published_slowfast"],
     "vssl.exchange": [*PLAIN, "vssl.published", "vssl.weights", "vssl.inert_pickles"],
-    "vssl.optim": [*CONFIGS],
+    "vssl.optim": [*CONFIGS, "vssl.lamb"],
     "vssl.plots_*": [*PLAIN, "vssl.plots"],
     "vssl.*": [*PLAIN, "vssl.distributed"],
     "launch": [],

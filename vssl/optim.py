@@ -7,7 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vssl.optim_config import CosineConfig, JoinedCosineConfig, MilestonesConfig, ScheduleConfig, SGDConfig
+from vssl.lamb import LAMB
+from vssl.optim_config import (
+    CosineConfig,
+    EpochCosineConfig,
+    JoinedCosineConfig,
+    LAMBConfig,
+    MilestonesConfig,
+    ScheduleConfig,
+    SGDConfig,
+    WarmEpochCosineConfig,
+)
 
 
 class LARC(torch.optim.SGD):
@@ -57,7 +67,10 @@ class LARC(torch.optim.SGD):
 
 
 def build_optimizer(
-    config: SGDConfig, params: Iterable[nn.Parameter], *, lr_scales: Mapping[nn.Parameter, float] | None = None
+    config: SGDConfig | LAMBConfig,
+    params: Iterable[nn.Parameter],
+    *,
+    lr_scales: Mapping[nn.Parameter, float] | None = None,
 ) -> torch.optim.Optimizer:
     """An optimiser over the parameters that can be trained; its learning rate is set anew before each step.
 
@@ -70,12 +83,21 @@ def build_optimizer(
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for parameter in params:
         if parameter.requires_grad:
-            scale, plain = scales.get(parameter, 1.0), parameter.ndim <= 1 and not config.decay_1d
+            scale, plain = scales.get(parameter, 1.0), parameter.ndim <= 1 and not getattr(config, "decay_1d", False)
             group = groups.setdefault((-scale, plain), {"params": [], "lr_scale": scale})
             group["params"].append(parameter)
             if plain:
                 group |= {"weight_decay": 0.0, "trust": None}
     ordered = [groups[key] for key in sorted(groups)]  # of the fastest first
+    if isinstance(config, LAMBConfig):
+        return LAMB(
+            ordered,
+            lr=config.base_lr,
+            betas=config.betas,
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            max_grad_norm=config.max_grad_norm,
+        )
     common: dict[str, Any] = {
         "lr": config.base_lr,
         "momentum": config.momentum,
@@ -108,6 +130,15 @@ def learning_rate(schedule: ScheduleConfig, base_lr: float, *, step: int, epochs
         return base_lr * schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones)
     if isinstance(schedule, JoinedCosineConfig):
         return joined_cosine(schedule, base_lr, epoch=step / steps_per_epoch, epochs=epochs)
+    if isinstance(schedule, EpochCosineConfig):
+        warmup = schedule.warmup_epochs * steps_per_epoch
+        rate = _epoch_cosine(schedule, base_lr, step, epochs, steps_per_epoch)
+        return rate if step >= warmup else rate * (1 - (1 - step / warmup) * (1 - schedule.warmup_ratio))
+    if isinstance(schedule, WarmEpochCosineConfig):
+        epoch, start = step // steps_per_epoch, schedule.warmup_start_lr
+        if epoch < schedule.warmup_epochs:
+            return start + (base_lr - start) * epoch / schedule.warmup_epochs
+        return _epoch_cosine(schedule, base_lr, step, epochs, steps_per_epoch)
     return _cosine(schedule, base_lr, step=step, epochs=epochs, steps_per_epoch=steps_per_epoch)
 
 
@@ -123,6 +154,13 @@ def joined_cosine(schedule: JoinedCosineConfig, base_lr: float, *, epoch: float,
     if epoch >= warmup:
         return cosine(epoch)
     return schedule.warmup_start_lr + (cosine(warmup) - schedule.warmup_start_lr) * epoch / warmup
+
+
+def _epoch_cosine(
+    schedule: EpochCosineConfig | WarmEpochCosineConfig, base_lr: float, step: int, epochs: int, steps_per_epoch: int
+) -> float:
+    done = (step // steps_per_epoch) / epochs
+    return schedule.final_lr + 0.5 * (base_lr - schedule.final_lr) * (1 + math.cos(math.pi * done))
 
 
 def _cosine(schedule: CosineConfig, base_lr: float, *, step: int, epochs: int, steps_per_epoch: int) -> float:

@@ -37,6 +37,18 @@ class SGDConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LAMBConfig:
+    """Adam whose steps are as long as tensors are large (You et al. 2020). Biases and norms: neither decay nor that."""
+
+    name: Literal["lamb"] = "lamb"
+    base_lr: float = knob(0.005, doc="peak learning rate; not scaled with the batch", at_least=0)
+    betas: tuple[float, float] = knob((0.9, 0.999), doc="decay of both running means", at_least=0, at_most=1)
+    eps: float = knob(1e-6, doc="added to the denominator", above=0)
+    weight_decay: float = knob(0.02, doc="weight decay of tensors of two dimensions and more", at_least=0)
+    max_grad_norm: float | None = knob(1.0, doc="longest gradient of all parameters together; null: any", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CosineConfig:
     """Linear warm-up to base_lr, then half a cosine down to final_lr; per step."""
 
@@ -63,6 +75,32 @@ class JoinedCosineConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EpochCosineConfig:
+    """Half a cosine over the schedule, one value an epoch; during the warm-up times a factor that rises every step.
+
+    Source: fine-tuning in STS (Li et al., ECCV 2022) and mmcv, on which its public code stands.
+    """
+
+    name: Literal["epoch_cosine"] = "epoch_cosine"
+    final_lr: float = knob(0.0, doc="learning rate at the end of the schedule", at_least=0)
+    warmup_epochs: int = knob(5, doc="epochs of warm-up", at_least=0)
+    warmup_ratio: float = knob(0.1, doc="factor at the first step; 1 where the warm-up ends", at_least=0, at_most=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmEpochCosineConfig:
+    """A line up to base_lr, then half a cosine that began at epoch 0; both one value an epoch.
+
+    Source: pre-training on images in STS (Li et al., ECCV 2022) and timm, on which its public code stands.
+    """
+
+    name: Literal["warm_epoch_cosine"] = "warm_epoch_cosine"
+    final_lr: float = knob(1e-6, doc="learning rate at the end of the schedule", at_least=0)
+    warmup_epochs: int = knob(5, doc="epochs of linear warm-up", at_least=0)
+    warmup_start_lr: float = knob(5e-6, doc="learning rate of the first epoch", at_least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class MilestonesConfig:
     """base_lr times gamma for each milestone passed; per epoch."""
 
@@ -71,7 +109,7 @@ class MilestonesConfig:
     gamma: float = knob(0.1, doc="factor at each milestone", above=0)
 
 
-ScheduleConfig = CosineConfig | JoinedCosineConfig | MilestonesConfig
+ScheduleConfig = CosineConfig | JoinedCosineConfig | EpochCosineConfig | WarmEpochCosineConfig | MilestonesConfig
 
 
 def refuse_endless_warmup(schedule: ScheduleConfig, epochs: int) -> None:

@@ -14,10 +14,12 @@ from vssl.config import ConfigError, build
 from vssl.optim import LARC, build_optimizer, joined_cosine, learning_rate, set_learning_rate
 from vssl.optim_config import (
     CosineConfig,
+    EpochCosineConfig,
     JoinedCosineConfig,
     LARCConfig,
     MilestonesConfig,
     SGDConfig,
+    WarmEpochCosineConfig,
     refuse_endless_warmup,
 )
 
@@ -238,6 +240,37 @@ def test_joined_cosine_joins_where_the_warmup_ends() -> None:
     assert rate(17_500) == pytest.approx((0.001 + rate(35_000)) / 2)
     assert rate(35_000, after=True) == pytest.approx(1.2)
     assert rate(400_000) == pytest.approx(rate(400_000, after=True)) == pytest.approx(0)
+
+
+def test_sts_point_12_fine_tuning_golden() -> None:
+    arrays = golden("lr_finetune", "sts")
+    cases = [key.removesuffix("_lr") for key in arrays if key.endswith("_lr")]
+    assert cases
+    for case in cases:
+        base, epochs, steps = arrays[f"{case}_base_epochs_itersperepoch"].tolist()
+        found = [
+            learning_rate(EpochCosineConfig(), base, step=step, epochs=int(epochs), steps_per_epoch=int(steps))
+            for step in range(len(arrays[f"{case}_lr"]))
+        ]
+        np.testing.assert_allclose(found, arrays[f"{case}_lr"], rtol=0, atol=1e-12, err_msg=case)
+        assert found[0] == pytest.approx(0.1 * base)
+        after = found[5 * int(steps) :]
+        assert all(len({*after[e : e + int(steps)]}) == 1 for e in range(0, len(after), int(steps)))
+
+
+def test_sts_point_12_images_golden() -> None:
+    arrays = golden("lr_pretrain", "sts")
+    cases = [key.removesuffix("_lr") for key in arrays if key.endswith("_lr")]
+    assert cases
+    for case in cases:
+        base, epochs, warmup, start, end = arrays[f"{case}_base_epochs_warm_warmlr_minlr"].tolist()
+        schedule = WarmEpochCosineConfig(final_lr=end, warmup_epochs=int(warmup), warmup_start_lr=start)
+        for steps in (1, 3):  # any number of steps: the rate is an epoch's
+            found = [
+                learning_rate(schedule, base, step=epoch * steps + steps - 1, epochs=int(epochs), steps_per_epoch=steps)
+                for epoch in range(len(arrays[f"{case}_lr"]))
+            ]
+            np.testing.assert_allclose(found, arrays[f"{case}_lr"], rtol=0, atol=1e-12, err_msg=case)
 
 
 def test_a_warmup_longer_than_its_schedule_and_nesterov_without_momentum_are_refused() -> None:

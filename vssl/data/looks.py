@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vssl.data import augment
 from vssl.data.augment import JitterDraw
+from vssl.data.rand_augment import Operation, operate
 
 _GREY = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green and blue
 
@@ -25,6 +26,7 @@ class Look:
     luma: Literal["before", "after"] | None = None  # grey as the eye has it, before the jitter or after it
     blur_sigma: float | None = None
     flip: bool = False
+    operations: tuple[Operation, ...] = ()  # RandAugment's
 
     def apply(self, planes: Tensor, modality: int) -> Tensor:
         """(T, 3, S, S) uint8 -> the same, of this look; modality 0 is RGB, 1 is flow."""
@@ -38,7 +40,7 @@ class Look:
             planes = augment.luma(planes)
         if self.blur_sigma is not None:
             planes = augment.blur(planes, self.blur_sigma)
-        return augment.flip(planes) if self.flip else planes
+        return operate(augment.flip(planes) if self.flip else planes, self.operations)
 
     def greys(self, modality: int, length: int) -> tuple[int, ...]:
         """The channel that each of a modality's frames shows, of a grey view."""
@@ -63,6 +65,7 @@ def apply_looks(views: Tensor, looks: Sequence[Look], modality: int) -> Tensor:
         (_grey_where(looks, "after"), lambda some, of: _luma(some)),
         (_having(looks, "blur_sigma"), _blur),
         ([number for number, look in enumerate(looks) if look.flip], lambda some, of: some.flip(-1)),
+        ([number for number, look in enumerate(looks) if look.operations], _operate),
     ):
         if rows:
             planes[rows] = change(planes[rows], [looks[row] for row in rows])
@@ -128,6 +131,11 @@ def _grey(planes: Tensor, channels: Sequence[tuple[int, ...]]) -> Tensor:
 
 def _luma(planes: Tensor) -> Tensor:
     return _grey_of(planes.float()).to(torch.uint8).expand(-1, -1, 3, -1, -1)
+
+
+def _operate(planes: Tensor, looks: Sequence[Look]) -> Tensor:
+    """One by one and on the CPU, where PIL computes: a config that wants many of them had better look there."""
+    return torch.stack([operate(one.cpu(), look.operations) for one, look in zip(planes, looks)]).to(planes.device)
 
 
 def _blur(planes: Tensor, looks: Sequence[Look]) -> Tensor:
