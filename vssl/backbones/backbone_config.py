@@ -5,6 +5,8 @@ from typing import Literal
 
 from vssl.config import knob
 
+VideoAttention = Literal["divided_space_time", "joint_space_time", "space_only", "fact_encoder"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class S3DConfig:
@@ -49,6 +51,71 @@ class SlowR18Config:
 
 
 @dataclass(frozen=True, kw_only=True)
+class _VideoTransformerConfig:
+    """What TimeSformer and ViViT share. Tables are resized where weights of another size are read."""
+
+    embed_dim: int = knob(768, doc="size of a token", at_least=1)
+    depth: int = knob(12, doc="blocks, of a factorised encoder the spatial ones", at_least=1)
+    num_heads: int = knob(12, doc="heads of an attention", at_least=1)
+    patch_size: int = knob(16, doc="side of a patch, pixels", at_least=1)
+    image_size: int = knob(224, doc="side of the frames that the position table is made for, pixels", at_least=1)
+    positions: Literal["learned", "fixed"] = knob(
+        "learned", doc="tables of positions and times; fixed: sines and cosines, as weights of MAE have them"
+    )
+    time_init: Literal["zero", "normal"] = knob(
+        "zero",
+        doc="what a learned time table starts as: zero as TimeSformer has it, or drawn, as the public code has it now",
+    )
+    pooled: Literal["class", "patches"] = knob("class", doc="the feature: the class token, or the mean of the patches")
+
+    def __post_init__(self) -> None:
+        if self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"embed_dim is {self.embed_dim} and num_heads is {self.num_heads}; embed_dim must be a multiple, such "
+                f"as {self.num_heads * max(1, self.embed_dim // self.num_heads)}"
+            )
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size is {self.image_size} and patch_size is {self.patch_size}; image_size must be a multiple, "
+                f"such as {self.patch_size * max(1, self.image_size // self.patch_size)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeSformerConfig(_VideoTransformerConfig):
+    """Vision transformer with attention over space and time (Bertasius et al. 2021), embed_dim features."""
+
+    name: Literal["timesformer"] = "timesformer"
+    attention: Literal["divided_space_time", "joint_space_time", "space_only"] = knob(
+        "divided_space_time", doc="over time and then space, over both at once, or over space alone"
+    )
+    num_frames: int = knob(8, doc="frames of a clip", at_least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViViTConfig(_VideoTransformerConfig):
+    """Vision transformer over tubelets (Arnab et al. 2021), embed_dim features."""
+
+    name: Literal["vivit"] = "vivit"
+    attention: Literal["fact_encoder", "joint_space_time", "divided_space_time"] = knob(
+        "fact_encoder",
+        doc="the paper's models 2 (an encoder over space, then one over time), 1 (both at once) and 3 (over time and "
+        "then space in each block)",
+    )
+    num_frames: int = knob(16, doc="frames of a clip", at_least=1)
+    tubelet_size: int = knob(2, doc="frames of a patch", at_least=1)
+    temporal_depth: int = knob(4, doc="blocks of the encoder over time", at_least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_frames % self.tubelet_size:
+            raise ValueError(
+                f"num_frames is {self.num_frames} and tubelet_size is {self.tubelet_size}; num_frames must be a "
+                f"multiple, such as {self.tubelet_size * max(1, self.num_frames // self.tubelet_size)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TinyConfig:
     """Three small 3D convolutions: seconds a stage on a CPU, for smoke runs and tests."""
 
@@ -56,4 +123,6 @@ class TinyConfig:
     width: int = knob(16, doc="channels of the first layer; features are four times as many", at_least=1)
 
 
-BackboneConfig = S3DConfig | S3DGConfig | R2Plus1DConfig | R3D18Config | SlowR18Config | TinyConfig
+BackboneConfig = (
+    S3DConfig | S3DGConfig | R2Plus1DConfig | R3D18Config | SlowR18Config | TimeSformerConfig | ViViTConfig | TinyConfig
+)

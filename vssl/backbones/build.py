@@ -5,14 +5,16 @@ from typing import Any
 
 from torch import nn
 
-from vssl.backbones.backbone_config import BackboneConfig
+from vssl.backbones.backbone_config import BackboneConfig, TimeSformerConfig, ViViTConfig
 from vssl.backbones.r2plus1d import R2Plus1D
 from vssl.backbones.resnet3d import R3D18, SlowR18
 from vssl.backbones.s3d import S3D, S3DG
 from vssl.backbones.tiny import Tiny
+from vssl.backbones.vit_video import VideoTransformer
+from vssl.config import to_mapping
 from vssl.nn.batchnorm import NormLayer
 
-Backbone = S3D | S3DG | R2Plus1D | R3D18 | SlowR18 | Tiny
+Backbone = S3D | S3DG | R2Plus1D | R3D18 | SlowR18 | VideoTransformer | Tiny
 
 BACKBONES: dict[str, Callable[[Any, NormLayer], Backbone]] = {
     "s3d": lambda config, norm_layer: S3D(norm_layer),
@@ -20,6 +22,8 @@ BACKBONES: dict[str, Callable[[Any, NormLayer], Backbone]] = {
     "r21d": lambda config, norm_layer: R2Plus1D(norm_layer),
     "r3d18": lambda config, norm_layer: R3D18(config.width, config.last_stage, norm_layer),
     "slow_r18": lambda config, norm_layer: SlowR18(config.width, norm_layer),
+    "timesformer": lambda config, norm_layer: _video_transformer(config),
+    "vivit": lambda config, norm_layer: _video_transformer(config),
     "tiny": lambda config, norm_layer: Tiny(config.width, norm_layer),
 }
 
@@ -31,6 +35,11 @@ def build_backbone(config: BackboneConfig, norm_layer: NormLayer = nn.BatchNorm3
 
     Args:
         config: which backbone.
-        norm_layer: number of channels -> normalisation layer.
+        norm_layer: number of channels -> batch normalisation layer, of those that have any; transformers have none.
     """
     return BACKBONES[config.name](config, norm_layer)
+
+
+def _video_transformer(config: TimeSformerConfig | ViViTConfig) -> VideoTransformer:
+    knobs = {key: value for key, value in to_mapping(config).items() if key != "name"}
+    return VideoTransformer(**({"tubelet_size": 1} | knobs))
