@@ -6,6 +6,7 @@ import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ import torch
 
 from vssl.artifacts import Artifact, read_json, write_json
 from vssl.config import ConfigError
+from vssl.data import reader
 from vssl.data.augment import normalise
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
 from vssl.data.clips import ClipDataset
@@ -329,3 +331,19 @@ def test_missing_inputs_are_named(prepared_source: Artifact, motion: Artifact, t
     fewer.to_parquet(tmp_path / "manifest.parquet")
     with pytest.raises(StageError, match="have no optical flow in flow-test"):
         clips_of(prepared_source, motion=replace(motion, path=tmp_path))
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_batches_for_a_gpu_are_asked_for_in_page_locked_memory(
+    device: str, prepared_source: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def start(*_: Any, pin_memory: bool, **__: Any) -> list[Any]:
+        asked.append(pin_memory)
+        return []
+
+    monkeypatch.setattr(reader, "DataLoader", start)
+    loader = TrainLoader(clips_of(prepared_source), global_batch_size=4, seed=0, workers=1, device=device)
+    assert not list(loader.batches(0))
+    assert asked == [device == "cuda"]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from multiprocessing import get_context
 
 import pytest
+import torch
 
 from vssl.data.reader import Reader
 from vssl.run import StageError
@@ -90,3 +91,32 @@ def test_other_runtime_errors_stay_what_they_are() -> None:
         with pytest.raises(RuntimeError, match="out of luck at 3"):
             list(reader.read([[3]]))
         reader.close()
+
+
+def test_processes_work_ahead_by_the_bound_and_no_further() -> None:
+    count = get_context("fork").Value("i", 0)
+
+    def counted(key: int) -> int:
+        with count.get_lock():
+            count.value += 1
+        return key
+
+    ahead, total = 3, 20
+    reader = Reader(counted, list, workers=1, prefetch=ahead, pin=False)
+    for taken, found in enumerate(reader.read([[key] for key in range(total)]), start=1):
+        assert found == [taken - 1]
+        deadline = time.monotonic() + 30
+        while count.value < min(taken + ahead, total):  # it does work ahead
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        assert count.value <= taken + ahead
+    reader.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="page-locked memory needs a GPU")
+def test_what_a_process_read_for_a_gpu_lies_in_page_locked_memory() -> None:
+    reader = Reader(lambda key: torch.full((2,), key), torch.stack, workers=1, prefetch=1, pin=True)
+    (found,) = reader.read([[1, 2]])
+    assert found.is_pinned()
+    reader.close()
