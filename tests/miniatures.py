@@ -45,7 +45,15 @@ def hmdb51(root: Path) -> Path:
     for name in {clip.partition("/")[0] for clip in HMDB51}:
         lines = [f"{clip.partition('/')[2]} {code} " for clip, code in HMDB51.items() if clip.startswith(f"{name}/")]
         write(root, f"testTrainMulti_7030_splits/{name}_test_split1.txt", *lines)
+        for split in (2, 3):  # what split 1 trains on is tested, and the reverse
+            write(root, f"testTrainMulti_7030_splits/{name}_test_split{split}.txt", *(_swapped(line) for line in lines))
     return root
+
+
+def _swapped(line: str) -> str:
+    """A line of a split with the codes of training (1) and testing (2) swapped."""
+    clip, _, code = line.strip().rpartition(" ")
+    return f"{clip} {code.translate(str.maketrans('12', '21'))} "
 
 
 def kinetics(root: Path) -> Path:
@@ -134,7 +142,7 @@ FINEGYM = {  # event -> split, elements with class and times; the last pair of t
 }
 
 
-def finegym(root: Path, *, whole: bool = False, more: int = 0) -> Path:
+def finegym(root: Path, *, classes: int = 99, whole: bool = False, more: int = 0) -> Path:
     """FineGym's own annotations, with the events cut out, or with whole videos of which they are frames 5 to 10.
 
     `more` events of training, of as many other videos, show the elements of the first.
@@ -146,35 +154,35 @@ def finegym(root: Path, *, whole: bool = False, more: int = 0) -> Path:
     else:
         films(root, *(f"processed_videos/{event}.mp4" for event in events))
     annotations: dict[str, Any] = {}
-    lines: dict[str, list[str]] = {"gym99_train_element_v1.0.txt": [], "gym99_val_element.txt": []}
+    lists = {"train": f"gym{classes}_train_element_v1.0.txt", "val": f"gym{classes}_val_element.txt"}
+    lines: dict[str, list[str]] = {name: [] for name in lists.values()}
     for event, (split, elements) in events.items():
         segments = {name: {"stages": len(times), "timestamps": times} for name, _, times in elements}
         about = {"event": 1 if split == "train" else 4, "segments": segments, "timestamps": [[0.2, 0.44]]}
         annotations[event[:11]] = {event[12:]: about}
-        lists = "gym99_train_element_v1.0.txt" if split == "train" else "gym99_val_element.txt"
-        lines[lists] += [f"{event}_{name} {label}" for name, label, _ in elements if label is not None]
+        lines[lists[split]] += [f"{event}_{name} {label}" for name, label, _ in elements if label is not None]
     for name, some in lines.items():
         write(root, name, *some)
     write(root, "finegym_annotation_info_v1.0.json", json.dumps(annotations))
     write(
         root,
-        "gym99_categories.txt",
+        f"gym{classes}_categories.txt",
         "Clabel:   0; set:  1; Glabel:   1; (VT) round-off",
         "Clabel:   7; set: 21; Glabel:  68; (FX) switch leap with 1 turn",
     )
     return root
 
 
-def finegym_pickles(root: Path) -> Path:
+def finegym_pickles(root: Path, *, classes: int = 99) -> Path:
     """Four events of training and one of validation, as CARL publishes them."""
     train = [f"{name}_E_002407_002435" for name in ("0LtLS9wROrk", "-_a-b_c-d_e", "aaaaaaaaaaa", "bbbbbbbbbbb")]
     (val,) = (event for event, (split, _) in FINEGYM.items() if split == "val")
     films(root, *(f"processed_videos/{event}.mp4" for event in (*train, val)))
     labels = [7, 7, 7, -1, 74, 74]
     records = [record(n, f"processed_videos/{event}.mp4", labels, event_label=1) for n, event in enumerate(train)]
-    dump(root, "gym99_train_v1.0.pkl", records)
+    dump(root, f"gym{classes}_train_v1.0.pkl", records)
     tested = record(0, f"processed_videos/{val}.mp4", [-1, 12, 12, 12, -1, -1], event_label=4)
-    dump(root, "gym99_val.pkl", [tested])
+    dump(root, f"gym{classes}_val.pkl", [tested])
     return root
 
 

@@ -17,25 +17,30 @@ BOTH = ["single-rgb", "untrained-retrieval-rgb"]
 ONE_FRAME = ("stages.all.data.num_frames=1", "stages.all.data.sampling.name=segments")  # an image is such a video
 
 
-@pytest.mark.parametrize(
-    ("data", "make", "stages", "more"),
-    [
-        ("ucf101", miniatures.ucf101, BOTH, ()),
-        ("ucf101_split2", miniatures.ucf101, ["single-rgb"], ()),
-        ("hmdb51", miniatures.hmdb51, BOTH, ()),
-        ("kinetics400", miniatures.kinetics, ["single-rgb"], ()),
-        ("something_something_v2", miniatures.something_something, ["single-rgb"], ()),
-        ("penn_action", miniatures.penn_action, ["single-rgb"], ()),
-        ("pouring", miniatures.pouring, ["single-rgb"], ()),
-        ("finegym99", miniatures.finegym_pickles, ["single-rgb"], ()),
-        ("finegym99_annotations", partial(miniatures.finegym, more=3), ["single-rgb"], ()),
-        ("imagenet", miniatures.imagenet, BOTH, ("stages.all.data.test_split=val", *ONE_FRAME)),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_from_the_published_folder_to_a_trained_network(
-    data: str, make: Callable[[Path], Path], stages: list[str], more: tuple[str, ...], tmp_path: Path
-) -> None:
+# name of the dataset -> what makes its miniature, the stages to run, what else the line says
+CASES: dict[str, tuple[Callable[[Path], Path], list[str], tuple[str, ...]]] = {
+    "ucf101": (miniatures.ucf101, BOTH, ()),
+    "ucf101_split2": (miniatures.ucf101, ["single-rgb"], ()),
+    "ucf101_split3": (miniatures.ucf101, ["single-rgb"], ()),
+    "hmdb51": (miniatures.hmdb51, BOTH, ()),
+    "hmdb51_split2": (miniatures.hmdb51, ["single-rgb"], ()),
+    "hmdb51_split3": (miniatures.hmdb51, ["single-rgb"], ()),
+    "kinetics400": (miniatures.kinetics, ["single-rgb"], ()),
+    "kinetics600": (miniatures.kinetics, ["single-rgb"], ()),
+    "something_something_v2": (miniatures.something_something, ["single-rgb"], ()),
+    "penn_action": (miniatures.penn_action, ["single-rgb"], ()),
+    "pouring": (miniatures.pouring, ["single-rgb"], ()),
+    "finegym99": (miniatures.finegym_pickles, ["single-rgb"], ()),
+    "finegym288": (partial(miniatures.finegym_pickles, classes=288), ["single-rgb"], ()),
+    "finegym99_annotations": (partial(miniatures.finegym, more=3), ["single-rgb"], ()),
+    "finegym288_annotations": (partial(miniatures.finegym, classes=288, more=3), ["single-rgb"], ()),
+    "imagenet": (miniatures.imagenet, BOTH, ("stages.all.data.test_split=val", *ONE_FRAME)),
+}
+
+
+@pytest.mark.parametrize("data", CASES)
+def test_from_the_published_folder_to_a_trained_network(data: str, tmp_path: Path) -> None:
+    make, stages, more = CASES[data]
     videos, store = make(tmp_path / "videos"), tmp_path / "store"
     said = run_line("prepare", data, "--path", str(videos), "--root", str(store), entry=CLI)
     assert said.code == 0, said.err
