@@ -1,8 +1,10 @@
 """Which backbone, with which normalisation. Torch-free."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from vssl.backbones.sts_backbones_config import STSBackbonesConfig
 from vssl.config import knob
 
 VideoAttention = Literal["divided_space_time", "joint_space_time", "space_only", "fact_encoder"]
@@ -124,5 +126,20 @@ class TinyConfig:
 
 
 BackboneConfig = (
-    S3DConfig | S3DGConfig | R2Plus1DConfig | R3D18Config | SlowR18Config | TimeSformerConfig | ViViTConfig | TinyConfig
+    S3DConfig
+    | S3DGConfig
+    | R2Plus1DConfig
+    | R3D18Config
+    | SlowR18Config
+    | STSBackbonesConfig
+    | TimeSformerConfig
+    | ViViTConfig
+    | TinyConfig
 )
+
+_SWITCHES = ("sts", "sts_aligned")
+
+
+def of_weights(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a backbone's config, as plain values, that its weights depend on: all but the switches of STS."""
+    return {key: value for key, value in backbone.items() if key not in _SWITCHES}

@@ -1,5 +1,7 @@
 """What sits on a backbone: the projector of pretraining, and the classifier of evaluation."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -53,13 +55,37 @@ class ClassifierHead(nn.Module):
 
     def pool(self, features: Tensor) -> Tensor:
         """(B, F, t, h, w) -> (B, F): what retrieval compares, a unit vector where the head says so."""
-        pooled = features.float().mean(dim=(2, 3, 4))
+        pooled = features.to(torch.promote_types(features.dtype, torch.float32)).mean(dim=(2, 3, 4))
         return F.normalize(pooled, dim=1) if self.l2_normalise else pooled
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(B, F) from `pool` -> (B, K)."""
         logits: Tensor = self.linear(self.dropout(self.norm(pooled)))
         return logits
+
+
+class HiddenClassifierHead(ClassifierHead):
+    """A classifier with a hidden layer and ReLU before it: X3D's (Feichtenhofer, CVPR 2020).
+
+    What is pooled, and dropped out, is the hidden layer's output.
+
+    Args:
+        num_features: F.
+        hidden_features: H.
+        num_classes: K.
+        bias: of the hidden layer: STS has one on images, and none on videos.
+    """
+
+    def __init__(self, num_features: int, hidden_features: int, num_classes: int, *, bias: bool) -> None:
+        super().__init__(hidden_features, num_classes, l2_normalise=False, batch_norm=False)
+        self.hidden = nn.Linear(num_features, hidden_features, bias=bias)
+        nn.init.normal_(self.hidden.weight, std=0.01)
+        if bias:
+            nn.init.zeros_(self.hidden.bias)
+
+    def pool(self, features: Tensor) -> Tensor:
+        """(B, F, t, h, w) -> (B, H)"""
+        return F.relu(self.hidden(super().pool(features)))
 
 
 def linear_probe_head(num_features: int, num_classes: int) -> ClassifierHead:
@@ -70,3 +96,12 @@ def linear_probe_head(num_features: int, num_classes: int) -> ClassifierHead:
 def plain_head(num_features: int, num_classes: int) -> ClassifierHead:
     """A linear layer on pooled features as they are."""
     return ClassifierHead(num_features, num_classes, l2_normalise=False, batch_norm=False)
+
+
+def fine_tuning_head(backbone: nn.Module, num_classes: int, *, hidden_bias: bool = False) -> ClassifierHead:
+    """What is trained together with a backbone: a linear layer, or two where the backbone names `hidden_features`."""
+    num_features: Any = backbone.num_features
+    hidden_features: Any = getattr(backbone, "hidden_features", None)
+    if hidden_features is None:
+        return plain_head(num_features, num_classes)
+    return HiddenClassifierHead(num_features, hidden_features, num_classes, bias=hidden_bias)

@@ -8,3 +8,18 @@ def he_convolutions(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def zero_residuals(network: nn.Module) -> None:
+    """Let every residual branch add nothing at first: the weight of its last normalisation becomes 0.
+
+    Raises:
+        ValueError: a network whose blocks do not say which that is.
+
+    Source: Goyal et al. 2017, arXiv:1706.02677.
+    """
+    layers = [module.last_norm for module in network.modules() if hasattr(module, "last_norm")]
+    if not layers:
+        raise ValueError(f"{type(network).__name__} has no residual blocks that can begin at nothing")
+    for layer in layers:
+        nn.init.zeros_(layer.weight)  # type: ignore[arg-type, union-attr]

@@ -27,12 +27,22 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "r21d": [{}],
     "r3d18": [{"width": 4, "last_stage": stage} for stage in ("dilated_first_conv", "original", "strided")],
     "slow_r18": [{"width": 4}],
+    "csn50": [{"width": 4, "sts": sts} for sts in (False, True)],
+    "r2plus1d34": [{"width": 4, "sts": True}],
+    "slowonly50": [{"width": 4, "sts": True}],
+    "slowfast50_4x16": [{"width": 32, "sts": True}],
+    "slowfast50_8x8": [{"width": 32, "sts": True}],
+    "x3d_s": [{"width": 8, "sts": True}],
     "timesformer": [_VIT | {"attention": a} for a in ("divided_space_time", "joint_space_time", "space_only")],
     "vivit": [_VIT | {"attention": a} for a in ("fact_encoder", "divided_space_time", "joint_space_time")],
     "tiny": [{"width": 4}],
 }
 CASES = [
-    pytest.param(name, knobs, id="-".join([name, *(knobs[key] for key in ("attention", "last_stage") if key in knobs)]))
+    pytest.param(
+        name,
+        knobs,
+        id="-".join([name, *(str(knobs[key]) for key in ("attention", "last_stage", "sts") if key in knobs)]),
+    )
     for name, configs in SMALL.items()
     for knobs in configs
 ]

@@ -6,7 +6,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.goldens import golden_tensors
-from vssl.nn.heads import ClassifierHead, Projector, linear_probe_head
+from vssl.backbones.backbone_config import TinyConfig
+from vssl.backbones.build import build_backbone
+from vssl.backbones.sts_backbones_config import X3DSConfig
+from vssl.evals.metrics import top_k
+from vssl.nn.heads import (
+    ClassifierHead,
+    HiddenClassifierHead,
+    Projector,
+    fine_tuning_head,
+    linear_probe_head,
+    plain_head,
+)
 
 
 def load(head: ClassifierHead, arrays: dict[str, Tensor]) -> ClassifierHead:
@@ -62,3 +73,44 @@ def test_projector_is_a_perceptron_on_pooled_features_in_float32() -> None:
     torch.testing.assert_close(projector(features), expected)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert projector(features.bfloat16()).dtype == torch.float32
+
+
+def test_sts_heads_golden() -> None:
+    arrays = golden_tensors("heads", "sts")
+
+    def logits(head: ClassifierHead, features: torch.Tensor, **state: torch.Tensor) -> torch.Tensor:
+        head = head.double().eval()
+        head.load_state_dict({name.replace("_", "."): tensor.double() for name, tensor in state.items()})
+        return head(head.pool(features))
+
+    classes, features = arrays["i3d_w"].shape
+    plain = plain_head(features, classes)
+    found = logits(plain, arrays["i3d_x"], linear_weight=arrays["i3d_w"], linear_bias=arrays["i3d_b"])
+    torch.testing.assert_close(found, arrays["i3d_y"], atol=1e-10, rtol=0)
+
+    both = torch.cat([arrays[f"sf_{path}"].mean(dim=(2, 3, 4), keepdim=True) for path in ("fast", "slow")], dim=1)
+    classes, features = arrays["sf_w"].shape
+    joined = plain_head(features, classes)
+    found = logits(joined, both, linear_weight=arrays["sf_w"], linear_bias=arrays["sf_b"])
+    torch.testing.assert_close(found, arrays["sf_y"], atol=1e-10, rtol=0)
+
+    hidden, features = arrays["x3d_fc1_w"].shape
+    deep = HiddenClassifierHead(features, hidden, len(arrays["x3d_fc2_b"]), bias=False)
+    state = {"hidden_weight": arrays["x3d_fc1_w"], "linear_weight": arrays["x3d_fc2_w"]}
+    found = logits(deep, arrays["x3d_x"], **state, linear_bias=arrays["x3d_fc2_b"])
+    torch.testing.assert_close(found, arrays["x3d_y"], atol=1e-10, rtol=0)
+
+    scores, labels = arrays["loss_scores"], arrays["loss_labels"]
+    torch.testing.assert_close(F.cross_entropy(scores, labels), arrays["loss_cls"], atol=1e-10, rtol=0)
+    assert [top_k(scores, labels, k) for k in (1, 5)] == pytest.approx(
+        [arrays["loss_top1"].item(), arrays["loss_top5"].item()]
+    )
+
+
+def test_a_hidden_layer_stands_where_a_backbone_asks_for_one() -> None:
+    with torch.device("meta"):
+        tiny, narrow = build_backbone(TinyConfig()), build_backbone(X3DSConfig(width=8))
+    assert not isinstance(fine_tuning_head(tiny, 3), HiddenClassifierHead)
+    head = fine_tuning_head(narrow, 3)
+    assert [name for name, _ in head.named_parameters()] == ["linear.weight", "linear.bias", "hidden.weight"]
+    assert "hidden.bias" in dict(fine_tuning_head(narrow, 3, hidden_bias=True).named_parameters())
