@@ -70,6 +70,28 @@ def remembering(*, batch: int = 2, **method: Any) -> PretrainConfig:
     )  # fmt: skip
 
 
+def framing(**changes: Any) -> PretrainConfig:
+    """CARL on the tiny videos, whose frames it embeds."""
+    embedder = {
+        "name": "transformer",
+        "layers": 2,
+        "dim": 8,
+        "heads": 2,
+        "ff_dim": 8,
+        "fc_dims": [8, 8],
+        "embedding_dim": 6,
+    }
+    return build(
+        PretrainConfig,
+        {
+            "epochs": 2, "global_batch_size": 2, "backbone": {"name": "tiny_frames", "width": 2},
+            "data": clips("rgb") | {"sampling": {"name": "long"}}, "augment": {"name": "sequence"},
+            "method": {"name": "carl", "embedder": embedder, "proj_dim": 6, "block": 2}, "optim": {"name": "adam"},
+            "schedule": {"name": "open_cosine"}, "runtime": runtime(),
+        } | changes,
+    )  # fmt: skip
+
+
 def probing(*, batch: int = 2) -> LinearConfig:
     return build(
         LinearConfig,
@@ -98,7 +120,7 @@ def weights_of(root: Path, stage: Stage) -> tuple[Artifact, ...]:
 
 
 def make_stages(root: Path) -> dict[str, Stage]:
-    """ViCC single- and cross-stream, FGKVMem, linear, finetune; the single-stream parents have run in `root`."""
+    """ViCC single- and cross-stream, FGKVMem, CARL, linear, finetune; the single-stream parents have run in `root`."""
     dataset, motion = make_source(root, train=6, test=2)
     inputs: dict[str, tuple[Artifact, ...]] = {"dataset": (dataset,), "motion": (motion,)}
     single = Stage(pretrain.run, pretraining("rgb"), inputs, "pretrain-rgb")
@@ -110,6 +132,7 @@ def make_stages(root: Path) -> dict[str, Stage]:
         "single": single,
         "cross": Stage(pretrain.run, pretraining("both", "rgb"), inputs | both, "pretrain-cross"),
         "memory": Stage(pretrain.run, remembering(), inputs, "pretrain-memory"),
+        "frames": Stage(pretrain.run, framing(), inputs, "pretrain-frames"),
         "linear": Stage(linear.run, probing(), inputs | {"weights": both["main"]}, "linear-rgb"),
         "finetune": Stage(
             finetune.run,

@@ -35,6 +35,7 @@ def knob(
     at_most: float | None = None,
     since: str | None = None,
     neutral: Any = _MISSING,
+    implied: bool = False,
 ) -> Any:
     """A config field with its documentation.
 
@@ -45,8 +46,9 @@ def knob(
         at_least, above, at_most: what a number, or each number of a list, is held to.
         since: version that added the field after its kind was first released.
         neutral: the value that behaves like the time before the field existed; there the field stays out of the id.
+        implied: of a `name`: mappings without one mean this member of a union, the only one there once was.
     """
-    metadata = {"doc": doc, "semantic": semantic, "bounds": (at_least, above, at_most)}
+    metadata = {"doc": doc, "semantic": semantic, "bounds": (at_least, above, at_most), "implied": implied}
     if (since is None) != (neutral is _MISSING):
         raise TypeError("a later field needs both `since` and `neutral`, so that old stage ids stay as they are")
     if since is not None:
@@ -200,7 +202,8 @@ def _by_name(members: Iterable[type]) -> dict[Any, type]:
 def _first_name(members: Iterable[type]) -> Any:
     """The name of the member that a mapping without one means: that of the time before there were others, or None."""
     names = (_fields(member)["name"][0] for member in members)
-    return next((field.metadata["neutral"] for field in names if "neutral" in field.metadata), None)
+    earlier = (field for field in names if "neutral" in field.metadata or field.metadata.get("implied"))
+    return next((field.metadata.get("neutral", field.default) for field in earlier), None)
 
 
 def _config_classes(annotation: Any) -> list[type]:

@@ -58,8 +58,9 @@ def train(
     """Train to the end, from the newest checkpoint if there is one. The last update is always saved.
 
     A journal row of step s holds the loss and lr of the update from s to s + 1 updates, the epoch, what the method
-    reports, and under `perf/` what depends on the machine; all but the latter is the same in every repetition. The last
-    row of an epoch also holds the figures of `tally`.
+    reports, in fp16 `skipped` (1 where a gradient overflowed and there was no update), and under `perf/` what depends
+    on the machine; all but the latter is the same in every repetition. The last row of an epoch also holds the figures
+    of `tally`.
 
     Args:
         method: an nn.Module that satisfies `vssl.methods.Method`; on `device` already.
@@ -113,14 +114,20 @@ def train(
                 scaler.scale(loss).backward()
                 scaler.unscale_(optimizer)
                 method.before_update(position)
-                scaler.step(optimizer)
-                scaler.update()
+                overflowed = _update(scaler, optimizer)
+                if scaler.is_enabled():
+                    values["skipped"] = float(overflowed)
+                if overflowed and is_main():
+                    run.say(
+                        f"step {step}: a gradient overflowed in half precision; no update, and the loss is scaled by "
+                        f"{scaler.get_scale():g} from now on"
+                    )
                 method.after_update(position)
                 step += 1
 
                 counted = tally.end_epoch() if tally and step % steps_per_epoch == 0 else {}
                 if is_main():
-                    if position.step % runtime.log_every == 0 or step == total or noticed or counted:
+                    if position.step % runtime.log_every == 0 or step == total or noticed or counted or overflowed:
                         row = values | noticed | counted | {"lr": lr, "epoch": epoch}
                         run.log(position.step, row | perf(len(batch["labels"])))
                     run.beat(step, total)
@@ -134,6 +141,17 @@ def train(
         if is_main():
             figures = "".join(f", {name.replace('_', ' ')} {value:.1f}" for name, value in counted.items())
             run.say(f"epoch {epoch + 1} of {epochs}: {step} of {total} steps, loss {values['loss']:.4f}{figures}")
+
+
+def _update(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> bool:
+    """Make the update, unless some gradient overflowed in half precision: whether one did. The same on all ranks."""
+    if not scaler.is_enabled():
+        optimizer.step()
+        return False
+    before = scaler.get_scale()
+    scaler.step(optimizer)
+    scaler.update()
+    return scaler.get_scale() < before
 
 
 def _resume(run: Run, parts: Mapping[str, Any], loader: Loader, identity: str) -> int:

@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from vssl.lamb import LAMB
 from vssl.optim_config import (
+    AdamConfig,
     CosineConfig,
     EpochCosineConfig,
     JoinedCosineConfig,
     LAMBConfig,
     MilestonesConfig,
+    OpenCosineConfig,
+    OptimConfig,
     ScheduleConfig,
-    SGDConfig,
     WarmEpochCosineConfig,
 )
 
@@ -67,10 +69,7 @@ class LARC(torch.optim.SGD):
 
 
 def build_optimizer(
-    config: SGDConfig | LAMBConfig,
-    params: Iterable[nn.Parameter],
-    *,
-    lr_scales: Mapping[nn.Parameter, float] | None = None,
+    config: OptimConfig, params: Iterable[nn.Parameter], *, lr_scales: Mapping[nn.Parameter, float] | None = None
 ) -> torch.optim.Optimizer:
     """An optimiser over the parameters that can be trained; its learning rate is set anew before each step.
 
@@ -80,15 +79,18 @@ def build_optimizer(
         lr_scales: factors of the learning rate, of those whose factor is not 1.
     """
     scales = lr_scales or {}
+    decays_all = isinstance(config, AdamConfig) or getattr(config, "decay_1d", False)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for parameter in params:
         if parameter.requires_grad:
-            scale, plain = scales.get(parameter, 1.0), parameter.ndim <= 1 and not getattr(config, "decay_1d", False)
+            scale, plain = scales.get(parameter, 1.0), parameter.ndim <= 1 and not decays_all
             group = groups.setdefault((-scale, plain), {"params": [], "lr_scale": scale})
             group["params"].append(parameter)
             if plain:
                 group |= {"weight_decay": 0.0, "trust": None}
     ordered = [groups[key] for key in sorted(groups)]  # of the fastest first
+    if isinstance(config, AdamConfig):
+        return torch.optim.Adam(ordered, lr=config.base_lr, betas=config.betas, weight_decay=config.weight_decay)
     if isinstance(config, LAMBConfig):
         return LAMB(
             ordered,
@@ -128,6 +130,8 @@ def learning_rate(schedule: ScheduleConfig, base_lr: float, *, step: int, epochs
     if isinstance(schedule, MilestonesConfig):
         epoch = step // steps_per_epoch
         return base_lr * schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones)
+    if isinstance(schedule, OpenCosineConfig):
+        return open_cosine(schedule, base_lr, epoch=step // steps_per_epoch, epochs=epochs)
     if isinstance(schedule, JoinedCosineConfig):
         return joined_cosine(schedule, base_lr, epoch=step / steps_per_epoch, epochs=epochs)
     if isinstance(schedule, EpochCosineConfig):
@@ -140,6 +144,15 @@ def learning_rate(schedule: ScheduleConfig, base_lr: float, *, step: int, epochs
             return start + (base_lr - start) * epoch / schedule.warmup_epochs
         return _epoch_cosine(schedule, base_lr, step, epochs, steps_per_epoch)
     return _cosine(schedule, base_lr, step=step, epochs=epochs, steps_per_epoch=steps_per_epoch)
+
+
+def open_cosine(schedule: OpenCosineConfig, base_lr: float, *, epoch: int, epochs: int) -> float:
+    """Learning rate of a whole epoch, counted from 0."""
+    warmup, start = schedule.warmup_epochs, schedule.warmup_start_lr
+    if epoch < warmup:
+        return start + (base_lr - start) * epoch / max(warmup - 1, 1)
+    done = (epoch - warmup) / (epochs + 1 - warmup)
+    return schedule.final_lr + 0.5 * (base_lr - schedule.final_lr) * (1 + math.cos(math.pi * done))
 
 
 def joined_cosine(schedule: JoinedCosineConfig, base_lr: float, *, epoch: float, epochs: int) -> float:

@@ -16,7 +16,7 @@ class LARCConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SGDConfig:
-    name: Literal["sgd"] = "sgd"
+    name: Literal["sgd"] = knob("sgd", doc="which optimiser", implied=True)
     base_lr: float = knob(0.6, doc="peak learning rate; not scaled with the batch", at_least=0)
     momentum: float = knob(0.9, doc="momentum", at_least=0, at_most=1)
     weight_decay: float = knob(1e-6, doc="weight decay", at_least=0)
@@ -46,6 +46,19 @@ class LAMBConfig:
     eps: float = knob(1e-6, doc="added to the denominator", above=0)
     weight_decay: float = knob(0.02, doc="weight decay of tensors of two dimensions and more", at_least=0)
     max_grad_norm: float | None = knob(1.0, doc="longest gradient of all parameters together; null: any", above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamConfig:
+    """Adam (Kingma and Ba 2015); weight decay is added to the gradient, of every tensor."""
+
+    name: Literal["adam"] = "adam"
+    base_lr: float = knob(1e-4, doc="peak learning rate; not scaled with the batch", at_least=0)
+    betas: tuple[float, float] = knob((0.9, 0.999), doc="decay of the means of gradients and squares", at_least=0)
+    weight_decay: float = knob(1e-5, doc="weight decay", at_least=0)
+
+
+OptimConfig = SGDConfig | LAMBConfig | AdamConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +114,16 @@ class WarmEpochCosineConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OpenCosineConfig:
+    """Half a cosine, one value an epoch, that would reach final_lr one epoch after the schedule: CARL."""
+
+    name: Literal["open_cosine"] = "open_cosine"
+    final_lr: float = knob(0.0, doc="learning rate that it falls towards", at_least=0)
+    warmup_epochs: int = knob(0, doc="epochs of a line from warmup_start_lr to base_lr, both included", at_least=0)
+    warmup_start_lr: float = knob(0.0, doc="learning rate of the first epoch of the warm-up", at_least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class MilestonesConfig:
     """base_lr times gamma for each milestone passed; per epoch."""
 
@@ -109,7 +132,9 @@ class MilestonesConfig:
     gamma: float = knob(0.1, doc="factor at each milestone", above=0)
 
 
-ScheduleConfig = CosineConfig | JoinedCosineConfig | EpochCosineConfig | WarmEpochCosineConfig | MilestonesConfig
+ScheduleConfig = (
+    CosineConfig | JoinedCosineConfig | EpochCosineConfig | WarmEpochCosineConfig | OpenCosineConfig | MilestonesConfig
+)
 
 
 def refuse_endless_warmup(schedule: ScheduleConfig, epochs: int) -> None:

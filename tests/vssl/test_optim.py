@@ -13,11 +13,13 @@ from tests.goldens import golden, golden_tensors
 from vssl.config import ConfigError, build
 from vssl.optim import LARC, build_optimizer, joined_cosine, learning_rate, set_learning_rate
 from vssl.optim_config import (
+    AdamConfig,
     CosineConfig,
     EpochCosineConfig,
     JoinedCosineConfig,
     LARCConfig,
     MilestonesConfig,
+    OpenCosineConfig,
     SGDConfig,
     WarmEpochCosineConfig,
     refuse_endless_warmup,
@@ -122,6 +124,33 @@ def test_point_14_the_backbone_learns_at_a_share_of_the_rate() -> None:
         set_learning_rate(optimizer, 0.1)
         rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
         assert [rates[id(p)] for p in both] == pytest.approx([0.01, 0.01, 0.1, 0.1])
+
+
+@pytest.mark.parametrize(
+    "name", [key.removesuffix("_args") for key in golden("lr_schedules", "carl") if key.endswith("_args")]
+)
+def test_carls_rates_golden(name: str) -> None:
+    arrays = golden("lr_schedules", "carl")
+    base, epochs, warmup, start, final = arrays[f"{name}_args"].tolist()
+    schedule = {
+        "cosine": OpenCosineConfig(),
+        "cosinewarmup": OpenCosineConfig(warmup_epochs=int(warmup), warmup_start_lr=start, final_lr=final),
+        "fixed": MilestonesConfig(milestones=()),
+    }[name.partition("_")[0]]
+    found = [
+        learning_rate(schedule, base, step=7 * epoch + epoch % 7, epochs=int(epochs), steps_per_epoch=7)
+        for epoch in range(int(epochs))
+    ]
+    np.testing.assert_allclose(found, arrays[name], rtol=1e-9, atol=1e-12)
+
+
+def test_adam_decays_every_tensor() -> None:
+    parameters = [nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2, 2))]
+    optimizer = build_optimizer(AdamConfig(), parameters)
+    assert type(optimizer) is torch.optim.Adam
+    (group,) = optimizer.param_groups
+    assert group["params"] == parameters
+    assert (group["weight_decay"], group["betas"], group["lr"]) == (1e-5, (0.9, 0.999), 1e-4)
 
 
 def test_cosine_starts_at_base_passes_the_middle_and_nears_final() -> None:

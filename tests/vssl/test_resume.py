@@ -9,12 +9,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.tiny_stages import SAVE_EVERY, STEPS, Stage, final_state, fingerprint, history, make_stages, runtime
 from vssl import artifacts, checkpoint, run
@@ -157,12 +158,14 @@ def kill_and_finish(stage: Stage, root: Path, points: Points) -> dict[str, float
     return metrics
 
 
-@pytest.mark.parametrize("kind", ["single", "cross", "memory", "linear", "finetune"])
+@pytest.mark.parametrize("kind", ["single", "cross", "memory", "frames", "linear", "finetune"])
 def test_point_15_killed_at_every_point_and_resumed_is_bit_equal(kind, stages, calm, tmp_path):
     expected, metrics, names = calm(kind)
     assert names.count("log") == STEPS
     assert names.count("replace") >= 2 * (STEPS // SAVE_EVERY) + 1  # checkpoints with manifests, and the artifacts
-    every = 5 if kind in ("finetune", "memory") else 1  # their loop and files are made by what makes the others'
+    every = (
+        5 if kind in ("finetune", "memory", "frames") else 1
+    )  # their loop and files are made by what makes the others'
     for number, name in [*enumerate(names)][::every]:
         root = tmp_path / str(number)
         assert kill_and_finish(stages[kind], root, Points(number)) == metrics, f"point {number}: {name}"
@@ -182,6 +185,23 @@ def test_half_precision_resumes_with_its_scaler(amp, stages, tmp_path):
     assert kill_and_finish(stage, tmp_path / "killed", Points(number)) == metrics
     assert fingerprint(tmp_path / "killed" / stage.name) == expected
     assert bool(final_state(tmp_path / "killed" / stage.name)["scaler"]) == (amp == "fp16")
+
+
+def test_a_gradient_that_overflows_skips_a_step_and_says_so(stages, tmp_path, capsys, monkeypatch):
+    """The original stops there with an error. Killed in between, the count and the scale are the same."""
+    monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**127))
+    stage = stages["frames"]
+    runtimes = runtime(amp="fp16")
+    stage = replace(stage, config=replace(stage.config, epochs=2, runtime=build(RuntimeConfig, runtimes)))
+    points = Points()
+    with watched(points) as run_class:
+        metrics = stage.execute(tmp_path / "calm", run_class)
+    skipped = [values["skipped"] for _, values in history(tmp_path / "calm" / stage.name)]
+    assert metrics["skipped_steps"] == sum(skipped) > 0
+    assert capsys.readouterr().out.count("no update, and the loss is scaled by") == sum(skipped)
+    number = [place for place, name in enumerate(points.names) if name == "log"][3]
+    assert kill_and_finish(stage, tmp_path / "killed", Points(number)) == metrics
+    assert fingerprint(tmp_path / "killed" / stage.name) == fingerprint(tmp_path / "calm" / stage.name)
 
 
 def test_a_journal_line_cut_in_the_middle_is_written_again(stages, calm, tmp_path):

@@ -125,6 +125,28 @@ class TinyConfig:
     width: int = knob(16, doc="channels of the first layer; features are four times as many", at_least=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class FrameResNet50Config:
+    """ResNet-50 of single frames (He et al. 2016), under torchvision's names; 2048 features, without layer4 1024."""
+
+    name: Literal["frame_resnet50"] = "frame_resnet50"
+    layers: Literal[3, 4] = knob(
+        4, doc="residual layers: CARL's transformer embeds maps of layer4, its 3D one layer3's"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyFramesConfig:
+    """A stem and four convolutions of single frames, as a ResNet is divided, for smoke and demo runs and tests."""
+
+    name: Literal["tiny_frames"] = "tiny_frames"
+    width: int = knob(
+        8, doc="channels of the stem; features are eight times as many, half of that with 3 layers", at_least=1
+    )
+    layers: Literal[3, 4] = knob(4, doc="convolutions after the stem")
+
+
+FrameBackboneConfig = FrameResNet50Config | TinyFramesConfig
 BackboneConfig = (
     S3DConfig
     | S3DGConfig
@@ -135,6 +157,7 @@ BackboneConfig = (
     | TimeSformerConfig
     | ViViTConfig
     | TinyConfig
+    | FrameBackboneConfig
 )
 
 _SWITCHES = ("sts", "sts_aligned")

@@ -7,6 +7,7 @@ from torch import nn
 
 from vssl.backbones.backbone_config import BackboneConfig, TimeSformerConfig, ViViTConfig
 from vssl.backbones.csn import CSN50
+from vssl.backbones.frames import FrameResNet50, TinyFrames
 from vssl.backbones.r2plus1d import R2Plus1D
 from vssl.backbones.r2plus1d34 import R2Plus1D34
 from vssl.backbones.resnet3d import R3D18, SlowR18
@@ -34,6 +35,8 @@ Backbone = (
     | X3DS
     | VideoTransformer
     | Tiny
+    | FrameResNet50
+    | TinyFrames
 )
 
 BACKBONES: dict[str, Callable[[Any, NormLayer], Backbone]] = {
@@ -51,6 +54,8 @@ BACKBONES: dict[str, Callable[[Any, NormLayer], Backbone]] = {
     "timesformer": lambda config, norm_layer: _video_transformer(config),
     "vivit": lambda config, norm_layer: _video_transformer(config),
     "tiny": lambda config, norm_layer: Tiny(config.width, norm_layer),
+    "frame_resnet50": lambda config, norm_layer: FrameResNet50(config.layers, norm_layer),
+    "tiny_frames": lambda config, norm_layer: TinyFrames(config.width, config.layers, norm_layer),
 }
 
 

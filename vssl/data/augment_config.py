@@ -107,7 +107,41 @@ class ShortSideAugmentConfig:
         _refuse_reversed("short_side", self.short_side)
 
 
-PretrainAugmentConfig = TwoViewAugmentConfig | ClipPairAugmentConfig
+@dataclass(frozen=True, kw_only=True)
+class SequenceAugmentConfig:
+    """Views of a long video, each with draws of its own that all of its frames share: CARL."""
+
+    name: Literal["sequence"] = "sequence"
+    num_views: Literal[1, 2] = knob(2, doc="views of a video; sequence contrast takes 2")
+    crop_area: tuple[float, float] | None = knob(
+        (0.8, 1.0),
+        doc="area of the random sized crop, share of the frame: least, most; null: the frame squeezed",
+        above=0,
+    )
+    crop_aspect: tuple[float, float] = knob(
+        (0.75, 1.3333), doc="its width over its height, log-uniform: least, most", above=0
+    )
+    flip_probability: float = knob(
+        0.5, doc="horizontal flip; 0 where left and right are classes", at_least=0, at_most=1
+    )
+    jitter_probability: float = knob(0.8, doc="colour jitter", at_least=0, at_most=1)
+    jitter: tuple[float, float, float, float] = knob(
+        (0.8, 0.8, 0.8, 0.2), doc="brightness, contrast, saturation, hue", at_least=0
+    )
+    blur_probability: float = knob(
+        0.5, doc="Gaussian blur of a view with colour jitter; FineGym: 0", at_least=0, at_most=1
+    )
+    blur_sigma: tuple[float, float] = knob((0.1, 2.0), doc="its deviation, pixels of the view: least, most", above=0)
+    grey_probability: float = knob(0.2, doc="no colours", at_least=0, at_most=1)
+
+    def __post_init__(self) -> None:
+        _refuse_wide_hue(self.jitter)
+        for name in ("crop_area", "crop_aspect", "blur_sigma"):
+            if getattr(self, name) is not None:
+                _refuse_reversed(name, getattr(self, name))
+
+
+PretrainAugmentConfig = TwoViewAugmentConfig | ClipPairAugmentConfig | SequenceAugmentConfig
 TrainAugmentConfig = ClassifyAugmentConfig | ShortSideAugmentConfig
 
 

@@ -1,5 +1,6 @@
 """A split of a dataset as samples: manifest row -> clips -> views, of RGB, flow, or both in step."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -12,10 +13,11 @@ from vssl.artifacts import Artifact
 from vssl.data.augment import STATISTICS, Statistics, to_view
 from vssl.data.dataset_config import ClipsConfig
 from vssl.data.decode import Frames, read_frames
+from vssl.data.long_views import steps_of
 from vssl.data.looks import Look
 from vssl.data.manifest import check_unchanged, in_split, load_source, long_enough, with_motion
 from vssl.data.samplers import VideoClips, build_sampler
-from vssl.data.views import ViewMaker, finished
+from vssl.data.views import DrawnView, ViewMaker, finished
 from vssl.randomness import stream
 from vssl.run import StageError
 
@@ -27,6 +29,8 @@ class Sample(TypedDict):
 
     streams: dict[str, Tensor]  # modality -> (V, 3, T, S, S) uint8
     looks: list[Look]  # of the V views, already given to them or not
+    steps: Tensor  # (V, T) int64 frame numbers as drawn, outside of the video where a slot is masked
+    total: int  # frames of the video
     label: int
     video_id: str
     index: int
@@ -111,11 +115,19 @@ class ClipDataset:
         """
         video = self._videos[index]
         try:
-            tensors, looks = self._streams(epoch, video, finish)
+            tensors, views = self._streams(epoch, video, finish)
         except Exception as error:
             error.add_note(f"while reading {video.video_id} in epoch {epoch}")
             raise
-        return Sample(streams=tensors, looks=looks, label=video.label, video_id=video.video_id, index=index)
+        return Sample(
+            streams=tensors,
+            looks=[view.look for view in views],
+            steps=torch.from_numpy(np.stack([steps_of(view) for view in views])),
+            total=video.total,
+            label=video.label,
+            video_id=video.video_id,
+            index=index,
+        )
 
     def still(self, index: int, *, short_side: int) -> Frames:
         """(H, W, 3) uint8 RGB: a video's middle frame as a person sees it, whatever the modality.
@@ -127,7 +139,22 @@ class ClipDataset:
         frame: Frames = self._read(video, "rgb", [video.total // 2], short_side)[0]
         return frame
 
-    def _streams(self, epoch: int, video: _Video, finish: bool) -> tuple[dict[str, Tensor], list[Look]]:
+    def frames(self, index: int, wanted: Sequence[int]) -> Frames:
+        """(n, H, W, 3) uint8 RGB: some of a video's frames, in any order, and as often as they are asked for.
+
+        Raises:
+            BrokenVideo, StageError: as `sample`.
+        """
+        numbers, places = np.unique(np.asarray(wanted), return_inverse=True)
+        read = self._read(self._videos[index], "rgb", numbers.tolist(), self.config.decode_short_side)
+        picked: Frames = read[places]
+        return picked
+
+    def total(self, index: int) -> int:
+        """Frames of a video."""
+        return self._videos[index].total
+
+    def _streams(self, epoch: int, video: _Video, finish: bool) -> tuple[dict[str, Tensor], Sequence[DrawnView]]:
         def streams(purpose: str) -> Generator:
             return stream(self.seed, epoch, video.video_id, purpose)
 
@@ -145,7 +172,7 @@ class ClipDataset:
                     for view, at in zip(views, picked)
                 ]
             )
-        return tensors, [view.look for view in views]
+        return tensors, views
 
     def _read(self, video: _Video, modality: str, wanted: list[int], short_side: int) -> Frames:
         path = video.paths[modality]

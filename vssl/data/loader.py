@@ -27,6 +27,8 @@ class Batch(TypedDict):
 
     streams: dict[str, Tensor]  # modality -> (B, V, 3, T, S, S) float32, normalised
     labels: Tensor  # (B,) int64
+    steps: Tensor  # (B, V, T) int64 frame numbers of the views' slots, outside of the video where one is masked
+    lengths: Tensor  # (B,) int64 frames of the videos
     video_ids: list[str]
 
 
@@ -119,6 +121,8 @@ class TrainLoader:
             yield Batch(
                 streams={name: self._to_device(name, read) for name in read["streams"]},
                 labels=read["labels"].to(self._device, non_blocking=True),
+                steps=read["steps"].to(self._device, non_blocking=True),
+                lengths=read["lengths"].to(self._device, non_blocking=True),
                 video_ids=read["video_ids"],
             )
 
@@ -274,6 +278,8 @@ def _collate_samples(items: list[tuple[Sample, list[Broken]]]) -> dict[str, Any]
         "streams": {name: torch.stack([s["streams"][name] for s in samples]) for name in samples[0]["streams"]},
         "looks": [look for sample in samples for look in sample["looks"]],
         "labels": torch.tensor([sample["label"] for sample in samples]),
+        "steps": torch.stack([sample["steps"] for sample in samples]),
+        "lengths": torch.tensor([sample["total"] for sample in samples]),
         "video_ids": [sample["video_id"] for sample in samples],
         "broken": [entry for _, broken in items for entry in broken],
     }

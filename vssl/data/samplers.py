@@ -9,7 +9,15 @@ from torch import Generator
 
 from vssl.data import sampling, sampling_linspace, sampling_segments, sampling_timed
 from vssl.data.sampling import Indices
-from vssl.data.sampling_config import DenseConfig, LinspaceConfig, SamplingConfig, SegmentsConfig, TimedConfig
+from vssl.data.sampling_config import (
+    DenseConfig,
+    LinspaceConfig,
+    LongConfig,
+    SamplingConfig,
+    SegmentsConfig,
+    TimedConfig,
+)
+from vssl.data.sampling_long import LongView, draw_positives, draw_uniform_view, draw_views
 
 
 class Sampler(Protocol):
@@ -50,6 +58,8 @@ def build_sampler(config: SamplingConfig, num_frames: int, frame_stride: int) ->
         return _Linspace(num_frames, frame_stride)
     if isinstance(config, TimedConfig):
         return _Timed(num_frames, frame_stride, config)
+    if isinstance(config, LongConfig):
+        return Long(num_frames, config)
     assert isinstance(config, DenseConfig)
     return Dense(num_frames, frame_stride)
 
@@ -157,6 +167,45 @@ class _Timed:
     def _span(self, fps: float) -> int:
         target = self.config.target_fps
         return sampling_timed.timed_span(self.num_frames, self.frame_stride, fps or target, target)
+
+
+@dataclass(frozen=True)
+class Long:
+    num_frames: int
+    config: LongConfig
+
+    def keeps(self, total: int) -> bool:
+        return total > 0
+
+    def draw_views(self, total: int, num_views: int, generator: Generator) -> list[LongView]:
+        """Views of one video, before their context frames are added."""
+        config = self.config
+        if config.frames == "stretched":
+            return draw_views(
+                total,
+                self.num_frames,
+                generator,
+                num_views=num_views,
+                max_rate=config.max_rate,
+                min_overlap=config.min_overlap,
+                base="min" if config.crops_in_time else "full",
+                context_reach=(config.num_context_frames - 1) * config.context_stride,
+            )
+        count = self.num_frames // 2 if config.frames == "pairs" else self.num_frames
+        views = [draw_uniform_view(total, count, generator) for _ in range(num_views)]
+        return [draw_positives(view, generator) for view in views] if config.frames == "pairs" else views
+
+    def with_context(self, view: LongView) -> Indices:
+        """(T * context,) source frames that show the slots of a view."""
+        return view.with_context(self.config.num_context_frames, self.config.context_stride)
+
+    def draw(self, total: int, fps: float, generator: Generator) -> Indices:
+        return self.with_context(self.draw_views(total, 1, generator)[0])
+
+    def spread(self, total: int, fps: float, num_clips: int) -> Indices:
+        """Frames evenly spread over the whole video, in order: there is one such clip."""
+        steps = np.linspace(0, total - 1, self.num_frames).round().astype(np.int64)
+        return self.with_context(LongView(steps, total))[None]
 
 
 def _below(choices: int, generator: Generator) -> int:

@@ -37,4 +37,30 @@ class TimedConfig:
     compat_short_of_end: bool = knob(False, doc="test clips never reach the end of a video, as in the public code")
 
 
-SamplingConfig = DenseConfig | SegmentsConfig | LinspaceConfig | TimedConfig
+@dataclass(frozen=True, kw_only=True)
+class LongConfig:
+    """`num_frames` slots that span a whole video, or a long stretch of it, at a random rate: CARL."""
+
+    name: Literal["long"] = "long"
+    frames: Literal["stretched", "uniform", "pairs"] = knob(
+        "stretched",
+        doc="stretched: random frames of a block longer than the video by a random rate, slots beyond its end masked; "
+        "uniform: random frames of the video; pairs: half as many, each followed by one up to 5 frames before it",
+    )
+    max_rate: float = knob(
+        1.5, doc="stretched: largest length of a block over that of what it is drawn from", at_least=1
+    )
+    crops_in_time: bool = knob(
+        False, doc="stretched: blocks are as long as a view, for FineGym; else as the video, so that there is no crop"
+    )
+    min_overlap: float = knob(
+        0.2,
+        doc="stretched, with crops in time: about the least share of two views that overlaps",
+        at_least=0,
+        at_most=1,
+    )
+    num_context_frames: int = knob(1, doc="frames that show one slot, itself and those before it", at_least=1)
+    context_stride: int = knob(15, doc="source frames from one of these to the next", at_least=1)
+
+
+SamplingConfig = DenseConfig | SegmentsConfig | LinspaceConfig | TimedConfig | LongConfig

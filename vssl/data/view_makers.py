@@ -3,16 +3,20 @@
 from vssl.data.augment_config import (
     ClipPairAugmentConfig,
     PretrainAugmentConfig,
+    SequenceAugmentConfig,
     ShortSideAugmentConfig,
     TestViewConfig,
     TrainAugmentConfig,
 )
 from vssl.data.clip_views import ClipPairView, LegacyTestView, ShortSideView
+from vssl.data.long_views import SequenceViews
 from vssl.data.views import ClassifyView, TestView, TwoView, ViewMaker
 
 
 def view_for_pretraining(config: PretrainAugmentConfig, crop_size: int) -> ViewMaker:
-    """Two views of a video."""
+    """Two views of a video, or one for an objective that compares videos."""
+    if isinstance(config, SequenceAugmentConfig):
+        return SequenceViews(config, crop_size)
     if isinstance(config, ClipPairAugmentConfig):
         return ClipPairView(config, crop_size)
     return TwoView(config, crop_size)

@@ -59,6 +59,7 @@ class Method(Protocol):
 METHODS = {
     "vicc": "vssl.methods.vicc:ViCC",
     "fgkvmem": "vssl.methods.fgkvmem:FGKVMem",
+    "carl": "vssl.methods.carl:CARL",
 }
 
 

@@ -67,6 +67,18 @@ class SyncBatchNorm3d(nn.BatchNorm3d):
         return normalised
 
 
+class SyncBatchNorm(SyncBatchNorm3d):
+    """`SyncBatchNorm3d` for tensors (N, C, ...) of any number of axes: maps of single frames, vectors."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or world_size() == 1:
+            return super().forward(input)
+        return super().forward(input.reshape(*input.shape[:2], 1, 1, -1)).reshape(input.shape)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """Any number of axes will do."""
+
+
 class _SyncedNormalisation(torch.autograd.Function):
     """Forward and backward of batch normalisation (Ioffe and Szegedy 2015), each with one collective."""
 

@@ -89,6 +89,7 @@ STAGES: dict[str, StageKind] = {
             "motion": _MOTION,
             "main": Role(types=("weights",)),  # of a cross-stream stage; a single-stream one starts from its seed
             "second": Role(types=("weights",)),
+            "initial": Role(types=("weights",)),  # of CARL's network of frames, where its config says what it is
         },
         makes={"weights": "weights", "plots": "plots", "card": "card"},
         main="weights",

@@ -16,10 +16,12 @@ from vssl.device import placed, prepared
 from vssl.distributed import is_main
 from vssl.loop import replaced_over_ranks, train
 from vssl.methods import load_method
+from vssl.methods.carl_config import CARLConfig
 from vssl.optim import build_optimizer, learning_rate
 from vssl.plots import assignment_histogram, loss_curve, usage_curve
 from vssl.prototype_usage import PrototypeUsage, prototype_usage
 from vssl.run import Run, StageError
+from vssl.stages.initial import initialise
 from vssl.stages.knn_monitor import Monitor, knn_monitor
 from vssl.stages.model_card import write_model_card
 from vssl.stages.pretrain_config import PretrainConfig
@@ -67,10 +69,12 @@ def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
 
 
 def _method(config: PretrainConfig, inputs: Inputs, run: Run) -> Any:
-    """The method on the CPU: single-stream with weights drawn from the seed, cross-stream with `main` and `second`."""
+    """The method on the CPU: of weights drawn from the seed, of a file of `initial`, or of both streams' weights."""
     method = load_method(config.method.name)(
         config.method, config.backbone, global_batch_size=config.global_batch_size, seed=config.seed
     )
+    if isinstance(config.method, CARLConfig) and config.method.initial != "none":
+        initialise(method.encoder, one(inputs, "initial"), config.method.initial, run)
     if config.method.main_stream is None:
         return method
     main, second = one(inputs, "main"), one(inputs, "second")

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
-from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
+from vssl.backbones.backbone_config import BackboneConfig, FrameBackboneConfig, S3DConfig
 from vssl.config import knob, nested
-from vssl.data.augment_config import PretrainAugmentConfig, TwoViewAugmentConfig
+from vssl.data.augment_config import PretrainAugmentConfig, SequenceAugmentConfig, TwoViewAugmentConfig
 from vssl.data.dataset_config import ClipsConfig
+from vssl.data.sampling_config import LongConfig
+from vssl.methods.carl_config import CARLConfig
 from vssl.methods.fgkvmem_config import FGKVMemConfig
 from vssl.methods.vicc_config import ViCCConfig
-from vssl.optim_config import CosineConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
+from vssl.optim_config import CosineConfig, OptimConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
 from vssl.stages.knn_monitor_config import KNNMonitorConfig
 from vssl.stages.runtime_config import RuntimeConfig
 
@@ -18,12 +20,12 @@ class PretrainConfig:
     seed: int = knob(31, doc="of initial weights, sample order, augmentations, shuffles")
     epochs: int = knob(doc="epochs to train", at_least=1)
     schedule_epochs: int | None = knob(None, doc="length of the learning rate schedule in epochs; null: `epochs`")
-    global_batch_size: int = knob(doc="videos per step over all ranks", at_least=2)
-    method: ViCCConfig | FGKVMemConfig = nested(ViCCConfig, doc="the learning objective")
+    global_batch_size: int = knob(doc="videos per step over all ranks", at_least=1)
+    method: ViCCConfig | FGKVMemConfig | CARLConfig = nested(ViCCConfig, doc="the learning objective")
     backbone: BackboneConfig = nested(S3DConfig, doc="the network whose features are learned")
     data: ClipsConfig = knob(doc="videos and clips")
     augment: PretrainAugmentConfig = nested(TwoViewAugmentConfig, doc="how a clip becomes views")
-    optim: SGDConfig = nested(SGDConfig, doc="optimiser")
+    optim: OptimConfig = nested(SGDConfig, doc="optimiser")
     schedule: ScheduleConfig = nested(CosineConfig, doc="learning rate over training")
     knn: KNNMonitorConfig | None = knob(
         None, doc="how what is learned is watched as it is learned; null: not at all", semantic=False
@@ -46,6 +48,7 @@ class PretrainConfig:
                 f"{self.epochs}, or to null for a schedule as long as the training"
             )
         refuse_endless_warmup(self.schedule, self.schedule_epochs or self.epochs)
+        self._refuse_clips_where_sequences_are_meant()
         if isinstance(self.method, ViCCConfig):
             _refuse_remainder("method.queue_len", self.method.queue_len, "global_batch_size", self.global_batch_size)
         _refuse_remainder(
@@ -55,7 +58,46 @@ class PretrainConfig:
     def reads(self) -> frozenset[str]:
         motion = frozenset({"motion"}) if self.data.modality != "rgb" else frozenset()
         streams = frozenset({"main", "second"}) if self.method.main_stream else frozenset()
-        return frozenset({"dataset"}) | motion | streams
+        file = {"initial"} if isinstance(self.method, CARLConfig) and self.method.initial != "none" else frozenset()
+        return frozenset({"dataset"}) | motion | streams | file
+
+    def _refuse_clips_where_sequences_are_meant(self) -> None:
+        """Long views of a video go with CARL and a network of single frames, and all of these with one another."""
+        if not isinstance(self.method, CARLConfig):
+            if self.global_batch_size < 2:
+                raise ValueError(
+                    f"global_batch_size is {self.global_batch_size}; {self.method.name} compares videos: set it to at "
+                    "least 2"
+                )
+            return
+        needed = {
+            "data.sampling.name": (isinstance(self.data.sampling, LongConfig), self.data.sampling.name, "long"),
+            "augment.name": (isinstance(self.augment, SequenceAugmentConfig), self.augment.name, "sequence"),
+            "backbone": (isinstance(self.backbone, FrameBackboneConfig), self.backbone.name, "frame_resnet50"),
+            "data.modality": (self.data.modality == "rgb", self.data.modality, "rgb"),
+        }
+        for key, (fits, given, accepted) in needed.items():
+            if not fits:
+                raise ValueError(
+                    f"{key} is {given}, and method carl embeds the frames of long videos; set it to {accepted}"
+                )
+        assert isinstance(self.data.sampling, LongConfig)
+        assert isinstance(self.augment, SequenceAugmentConfig)
+        views, context = self.augment.num_views, self.data.sampling.num_context_frames
+        if self.method.objective == "scl" and views != 2:
+            raise ValueError(f"augment.num_views is {views} and method.objective is scl, which compares 2; set it to 2")
+        if self.method.objective == "tcn" and self.data.sampling.frames != "pairs":
+            raise ValueError(
+                f"data.sampling.frames is {self.data.sampling.frames} and method.objective is tcn; set it to pairs"
+            )
+        if self.method.embedder.name == "transformer" and context != 1:
+            raise ValueError(
+                f"data.sampling.num_context_frames is {context}, which a transformer embedder does not read; set it to "
+                "1, or take method.embedder.name=conv"
+            )
+        _refuse_remainder(
+            "global_batch_size", self.global_batch_size, "method.videos_per_loss", self.method.videos_per_loss
+        )
 
 
 def _refuse_remainder(key: str, size: int, unit_key: str, unit: int | None) -> None:

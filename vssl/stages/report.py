@@ -14,6 +14,8 @@ from vssl.run import Run, read_journal
 def training_figures(run: Run) -> dict[str, float]:
     """`loss_first` and `loss_last`, means over the first and the last epoch, and `<scalar>_last` of what was reported.
 
+    In fp16 also `skipped_steps`, those of which a gradient overflowed.
+
     From the journal, so that a stage that was interrupted reports the same as one that was not. All ranks call.
     """
     figures: dict[str, float] = {}
@@ -22,8 +24,10 @@ def training_figures(run: Run) -> dict[str, float]:
         first = [row for row in rows if row["epoch"] == rows[0]["epoch"]]
         last = [row for row in rows if row["epoch"] == rows[-1]["epoch"]]
         figures["loss_first"] = fmean(row["loss"] for row in first)
-        scalars = [name for name in rows[-1] if "/" not in name and name not in ("epoch", "lr")]
+        scalars = [name for name in rows[-1] if "/" not in name and name not in ("epoch", "lr", "skipped")]
         figures |= {f"{name}_last": fmean(row[name] for row in last if name in row) for name in scalars}
+        if "skipped" in rows[-1]:
+            figures["skipped_steps"] = sum(row["skipped"] for row in rows)
     shared: dict[str, float] = broadcast_object(figures)
     return shared
 

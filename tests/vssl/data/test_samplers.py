@@ -95,5 +95,5 @@ def test_rules_are_chosen_by_name_and_stay_out_of_old_identities() -> None:
     timed = build(ClipsConfig, {"dataset": dataset, "sampling": {"name": "timed", "target_fps": 15}})
     assert semantic(timed)["sampling"] == {"name": "timed", "target_fps": 15.0, "compat_short_of_end": False}
     assert set(semantic(TestViewConfig())) == {"centre_crop", "compat_jitter"}
-    with pytest.raises(ConfigError, match="accepted: dense, linspace, segments, timed"):
+    with pytest.raises(ConfigError, match="accepted: dense, linspace, long, segments, timed"):
         build(ClipsConfig, {"dataset": dataset, "sampling": {"name": "random"}})

@@ -1,0 +1,261 @@
+"""CARL: embeddings of the frames of long videos by sequence contrast (Chen et al., CVPR 2022, arXiv:2203.14957)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vssl.backbones.backbone_config import BackboneConfig
+from vssl.backbones.build import build_backbone
+from vssl.backbones.frames import FrameResNet50, TinyFrames, apply_parts
+from vssl.config import ConfigError
+from vssl.distributed import rank
+from vssl.losses.cycle_consistency import cycle_consistency
+from vssl.losses.sequence_contrast import sequence_contrast
+from vssl.losses.time_contrast import time_contrast
+from vssl.methods import Position
+from vssl.methods.carl_config import CARLConfig
+from vssl.nn.batchnorm import SyncBatchNorm, SyncBatchNorm3d
+from vssl.nn.dropout import Drop, SequenceDropout, keep_all
+from vssl.nn.embedder_config import EmbedderConfig
+from vssl.nn.frame_embedders import build_embedder
+from vssl.nn.recomputation import recomputed
+from vssl.randomness import seeded, stream
+
+
+class FrameEncoder(nn.Module):
+    """Backbone, of which the lower layers may be frozen, and embedder: sequences of frames -> an embedding of each.
+
+    What is frozen stays in evaluation mode, has no gradients and keeps its running statistics.
+
+    Args:
+        backbone: of single frames.
+        embedder: what becomes of its maps.
+        frozen_layers: residual layers that are frozen, and the stem with them; 0: none, nor the stem.
+        block: frames of each sequence that go through the backbone at a time.
+        recompute: in training, activations of a block are computed again in the backward pass.
+    """
+
+    def __init__(
+        self,
+        backbone: FrameResNet50 | TinyFrames,
+        embedder: EmbedderConfig,
+        *,
+        frozen_layers: int,
+        block: int = 40,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.embedder = build_embedder(embedder, backbone.num_features)
+        self.block, self.recompute = block, recompute
+        parts = backbone.parts()
+        self.num_frozen = min(frozen_layers + 1, len(parts)) if frozen_layers else 0
+        for module in self._frozen():
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "FrameEncoder":
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()
+        return self
+
+    def forward(
+        self,
+        frames: Tensor,
+        mask: Tensor | None = None,
+        *,
+        num_context_frames: int = 1,
+        trained_count: int | None = None,
+        drop: Drop = keep_all,
+    ) -> Tensor:
+        """(N, 3, T, H, W) -> (N, T, D) in float32; see the embedders for the arguments."""
+        features = self.features(frames)
+        with torch.autocast(frames.device.type, enabled=False):
+            embeddings: Tensor = self.embedder(
+                features.to(torch.promote_types(features.dtype, torch.float32)),
+                mask,
+                num_context_frames=num_context_frames,
+                trained_count=trained_count,
+                drop=drop,
+            )
+            return embeddings
+
+    def features(self, frames: Tensor) -> Tensor:
+        """(N, 3, T, H, W) -> (N, T, F), or (N, T, F, h, w) for an embedder of maps; a block of frames at a time."""
+        parts = [self._block(block) for block in torch.split(frames.transpose(1, 2), self.block, dim=1)]
+        return torch.cat(parts, dim=1)
+
+    def _block(self, frames: Tensor) -> Tensor:
+        """(N, t, 3, H, W) -> (N, t, F, ...)."""
+        lower, upper = self.backbone.parts()[: self.num_frozen], self.backbone.parts()[self.num_frozen :]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not lower):
+            maps = apply_parts(lower, frames.flatten(0, 1))
+
+        def trained(maps: Tensor) -> Tensor:
+            return self.embedder.reduce(apply_parts(upper, maps))
+
+        if self.recompute and self.training and upper:
+            reduced = recomputed(trained, maps, self.backbone)
+        else:
+            reduced = trained(maps)
+        return torch.unflatten(reduced, 0, (len(frames), -1))
+
+    def _frozen(self) -> list[nn.Module]:
+        return [module for part in self.backbone.parts()[: self.num_frozen] for module in part]
+
+
+class Projector(nn.Module):
+    """Linear, batch normalisation, ReLU, linear: (N, T, D) -> (N, T, P), over the frames of all sequences."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.fc1, self.norm, self.fc2 = nn.Linear(inputs, hidden), SyncBatchNorm(hidden), nn.Linear(hidden, outputs)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        hidden = F.relu(self.norm(self.fc1(embeddings.flatten(0, 1))))
+        return torch.unflatten(self.fc2(hidden), 0, embeddings.shape[:2])
+
+
+class CARL(nn.Module):
+    """Two views of a video are embedded frame by frame, and follow one another's time.
+
+    Args:
+        config: the objective.
+        backbone: of single frames.
+        seed: of dropout.
+    """
+
+    def __init__(self, config: CARLConfig, backbone: FrameResNet50 | TinyFrames, *, seed: int) -> None:
+        super().__init__()
+        self.config, self.seed = config, seed
+        self.encoder = FrameEncoder(
+            backbone,
+            config.embedder,
+            frozen_layers=config.frozen_layers,
+            block=config.block,
+            recompute=config.recompute,
+        )
+        size = config.proj_dim if config.objective == "scl" else 0
+        self.projector = Projector(config.embedder.embedding_dim, size, size) if size else None
+
+    @classmethod
+    def from_config(
+        cls, config: CARLConfig, backbone_config: BackboneConfig, *, global_batch_size: int, seed: int
+    ) -> "CARL":
+        """The method with its backbone; initial weights depend on the seed alone.
+
+        Raises:
+            ConfigError: a backbone of clips.
+        """
+        with seeded(seed, "weights"):
+            backbone = build_backbone(backbone_config, SyncBatchNorm3d)
+            if not isinstance(backbone, FrameResNet50 | TinyFrames):
+                raise ConfigError(
+                    f"backbone is {backbone_config.name}, which sees clips; method carl takes frame_resnet50 or "
+                    "tiny_frames"
+                )
+            return cls(config, backbone, seed=seed)
+
+    def forward(self, batch: Mapping[str, Any], position: Position) -> tuple[Tensor, dict[str, Tensor | float]]:
+        """One step's loss: the mean over groups of `videos_per_loss` videos.
+
+        Args:
+            batch: `streams`: modality -> (B, V, 3, T * context, H, W), V views of each of this rank's B videos; `steps`
+                (B, V, T) frame numbers, outside of the video where a slot shows nothing; `lengths` (B,) of the videos.
+            position: where training stands.
+
+        Returns:
+            Float32 scalar; `spread` of the embeddings over frames (1: as noise, 0: collapsed to a point), and of two
+            views `time_error`: how far a frame's nearest one in the other view is from it, as a share of the video.
+
+        Raises:
+            ConfigError: the rank's videos are no whole groups.
+        """
+        (clips,) = batch["streams"].values()
+        steps, lengths = batch["steps"].to(clips.device), batch["lengths"].to(clips.device)
+        videos, views, count = steps.shape
+        if videos % self.config.videos_per_loss:
+            raise ConfigError(
+                f"a rank has {videos} videos and method.videos_per_loss is {self.config.videos_per_loss}; choose it so "
+                "that it divides global_batch_size / ranks"
+            )
+        mask = (steps >= 0) & (steps < lengths[:, None, None])
+        frames = steps.clamp(min=0).minimum(lengths[:, None, None] - 1)
+        seen = mask.flatten(0, 1)
+        embeddings = self.encoder(
+            clips.flatten(0, 1),
+            seen | ~seen.any(dim=1, keepdim=True),  # a view that shows nothing, of a video of a frame or two, sees all
+            num_context_frames=clips.shape[3] // count,
+            drop=self._dropout(videos, views, position) if self.training else keep_all,
+        )  # (B V, T, D)
+        with torch.autocast(clips.device.type, enabled=False):
+            if self.projector is not None:
+                embeddings = self.projector(embeddings)
+            if self.config.objective == "scl" or self.config.unit_embeddings:
+                embeddings = F.normalize(embeddings, dim=2)
+            embeddings = torch.unflatten(embeddings, 0, (videos, views))
+            lengths = lengths[:, None].expand(-1, views)
+            groups = (torch.split(part, self.config.videos_per_loss) for part in (embeddings, frames, lengths, mask))
+            loss = torch.stack([self._loss(*group) for group in zip(*groups)]).mean()
+            return loss, _figures(embeddings.detach(), frames, lengths, mask)
+
+    def _loss(self, embeddings: Tensor, frames: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
+        """Of a group of videos: (b, V, T, D), (b, V, T), (b, V), (b, V, T)."""
+        config = self.config
+        if config.objective == "tcc":
+            sequences = embeddings.flatten(0, 1)
+            return cycle_consistency(sequences, frames.flatten(0, 1), lengths.flatten(), penalty=config.penalty)
+        if config.objective == "tcn":
+            return time_contrast(embeddings.flatten(0, 1))
+        return sequence_contrast(
+            embeddings,
+            frames,
+            lengths,
+            mask,
+            variance=config.variance,
+            temperature=config.temperature,
+            negatives=config.negatives,
+            masked_weight=config.masked_weight,
+            zero_rows=config.zero_rows,
+        )
+
+    def _dropout(self, videos: int, views: int, position: Position) -> Drop:
+        """A stream for each sequence of the global batch."""
+        first = rank() * videos * views
+        names = range(first, first + videos * views)
+        return SequenceDropout([stream(self.seed, position.step, "dropout", name) for name in names])
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The network of single frames."""
+        return self.encoder.backbone
+
+    def before_update(self, position: Position) -> None:
+        """Shorten the gradient."""
+        if self.config.clip_norm:
+            nn.utils.clip_grad_norm_(self.parameters(), self.config.clip_norm)
+
+    def after_update(self, position: Position) -> None:
+        """Nothing to do."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """`backbone.*`, `embedder.*`, and of sequence contrast `projector.*`, which evaluations leave out."""
+        tensors = self.encoder.state_dict()
+        if self.projector is not None:
+            tensors |= {f"projector.{name}": tensor for name, tensor in self.projector.state_dict().items()}
+        return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+
+
+@torch.no_grad()
+def _figures(embeddings: Tensor, frames: Tensor, lengths: Tensor, mask: Tensor) -> dict[str, Tensor | float]:
+    unit = F.normalize(embeddings, dim=3)
+    spread = unit[mask].std(dim=0, correction=0).mean() * unit.shape[3] ** 0.5
+    if embeddings.shape[1] != 2:
+        return {"spread": spread}
+    similarity = unit @ unit.flip(1).transpose(2, 3)  # (B, 2, T, T)
+    nearest = similarity.masked_fill(~mask.flip(1)[:, :, None], -torch.inf).argmax(dim=3)
+    error = (frames - frames.flip(1).gather(2, nearest)).abs() / lengths[..., None]
+    return {"spread": spread, "time_error": error[mask].mean()}
