@@ -29,7 +29,7 @@ from launch.half_trained import check_half_trained
 from launch.plan import Plan
 from launch.planner import make_plan
 from launch.profiles import Profile, read_profile
-from launch.selection import Selection, select, without_idle
+from launch.selection import Selection, select, without_absent, without_idle
 from launch.splits import check_splits
 from launch.store import DEFAULT_VISIBILITY_S, Store, default_root
 from vssl.config import ConfigError
@@ -79,6 +79,8 @@ def _run(line: CommandLine) -> int:
         if not line.force and any(stage.dispensable for stage in plan):
             plan = without_idle(plan, store.reusable_stages(plan))
         selection = select(plan, only=line.only, from_=line.from_, until=line.until, force=line.force)
+        if line.action != "plan":
+            plan = without_absent(plan, selection.run, _absent(plan, store))
         check_splits(plan, selection.run, store)
         return plan, selection
 
@@ -137,19 +139,24 @@ def _show(plan: Plan, selection: Selection, store: Store, *, mermaid: bool) -> i
     return DONE
 
 
+def _absent(plan: Plan, store: Store) -> list[str]:
+    """Keys of the datasets that nobody has given a folder for, nor prepared."""
+    without = (key for key, one in plan.datasets.items() if one["generated"] is None and one["path"] is None)
+    return [key for key in without if store.source_digest(key) is None]
+
+
 def _prepare(plan: Plan, store: Store, *, on_slurm: bool) -> bool:
     """Bring the datasets up to date; whether ids have changed by it."""
     from launch.sources import prepare_sources
 
+    for key in _absent(plan, store):
+        raise ConfigError(
+            f"dataset {plan.datasets[key]['name']} has no path on this machine; give one, as in "
+            "stages.all.data.dataset.path=/data/videos, or take data=/FOLDER, or scale=demo, which makes its own videos"
+        )
     for key, dataset in plan.datasets.items():
         if dataset["generated"] is not None or store.source_digest(key) is not None:
             continue
-        if dataset["path"] is None:
-            raise ConfigError(
-                f"dataset {dataset['name']} has no path on this machine; give one, as in "
-                "stages.all.data.dataset.path=/data/videos, or take data=/FOLDER, or scale=demo, which makes its own "
-                "videos"
-            )
         if on_slurm:  # hours of reading every file are no work for a login node, unless a person says so
             raise ConfigError(f"dataset {dataset['name']} is not prepared; first run: {_prepare_line(dataset, store)}")
     # Stages on nodes look again at each file that they open, so a submission reads the small digest alone.

@@ -60,6 +60,26 @@ def without_idle(plan: Plan, finished: Collection[str]) -> Plan:
     return replace(plan, stages=tuple(_less(stage, idle) for stage in plan if stage.name not in idle))
 
 
+def without_absent(plan: Plan, run: Collection[str], absent: Collection[str]) -> Plan:
+    """A plan without the stages that read, or hang below what reads, a dataset that is not on this machine.
+
+    Where anything that is to run needs one of them, all of them stay.
+
+    Args:
+        plan: of everything.
+        run: names of the stages that are to run.
+        absent: keys of the datasets that are nowhere to be read.
+    """
+    away = below(plan, frozenset(stage.name for stage in plan if plan.dataset_of(stage) in absent))
+    if not away.isdisjoint(_above(plan, frozenset(run))):
+        return plan
+    return replace(
+        plan,
+        stages=tuple(stage for stage in plan if stage.name not in away),
+        datasets={key: dataset for key, dataset in plan.datasets.items() if key not in absent},
+    )
+
+
 def _less(stage: PlannedStage, idle: Collection[str]) -> PlannedStage:
     inputs = {role: tuple(one for one in ones if one.stage not in idle) for role, ones in stage.inputs.items()}
     return replace(stage, inputs={role: ones for role, ones in inputs.items() if ones})

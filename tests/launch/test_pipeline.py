@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from launch.command_line import FLAGS, KEYS
-from launch.executors import slurm
+from launch.executors import local, slurm
 from launch.pipeline import main
 from launch.planner import CHECKOUT
 
@@ -177,6 +177,22 @@ def test_reading_a_dataset_is_no_work_for_a_login_node_unless_somebody_says_so(
     assert main(words) == 2
     assert f"first run: vssl prepare '{videos}' --root {tmp_path / 'root'}" in capsys.readouterr().err
     assert not (tmp_path / "root").exists()
+
+
+def test_a_dataset_that_is_not_here_stops_nobody_who_does_not_need_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(local, "execute", lambda *words, **_: asked.append(words) or 0)
+    words = ["sweep=fgkvmem_ucf101", "scale=smoke", "executor=local", f"root={tmp_path / 'root'}"]
+    assert main([*words, "only=pretrain-byol-r3d18"]) == 0
+    [(plan, chosen, _)] = asked
+    assert chosen == ["pretrain-byol-r3d18"]
+    assert "linear-ucf101-byol-r3d18" in plan.by_name, "the rest of what can be made is in the pipeline all the same"
+    assert not [name for name in plan.by_name if "hmdb51" in name]
+    for needs_it in ([], ["only=linear-hmdb51-byol-r3d18"]):
+        assert main([*words, *needs_it]) == 2
+        assert "dataset hmdb51 has no path on this machine" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_gone_is_no_place_to_run_from(tmp_path: Path) -> None:

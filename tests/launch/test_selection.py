@@ -1,6 +1,6 @@
 import pytest
 
-from launch.selection import select
+from launch.selection import select, without_absent
 from tests.planning import plan_of
 from vssl.config import ConfigError
 
@@ -45,6 +45,17 @@ def test_selectors_narrow_each_other() -> None:
         *("single-rgb", "single-flow", "cross1-flow"),
     }
     assert select(PLAN, only=["linear"], force=["linear-rgb", "single"]).force == {"linear-rgb.0", "linear-rgb.1"}
+
+
+def test_stages_of_data_that_is_nowhere_are_left_out_where_nothing_needs_them() -> None:
+    plan = plan_of("sweep=fgkvmem_ucf101")
+    (absent,) = (key for key, dataset in plan.datasets.items() if dataset["name"] == "hmdb51")
+    less = without_absent(plan, select(plan, only=["pretrain"]).run, [absent])
+    assert set(plan.by_name) - set(less.by_name) == {name for name in plan.by_name if "hmdb51" in name}
+    assert set(plan.datasets) - set(less.datasets) == {absent}
+    below = select(plan, only=["multiview-hmdb51-byol-r21d"]).run
+    assert without_absent(plan, below, [absent]) is plan
+    assert without_absent(plan, select(plan, only=["pretrain"]).run, []).by_name == plan.by_name
 
 
 @pytest.mark.parametrize(
