@@ -47,8 +47,8 @@ def pushing_stage(
     try:
         yield
     finally:
-        if child is not None:
-            _finish(child, STOP_WAIT_S if stopping() else END_WAIT_S)
+        if child is not None and not _finish(child, STOP_WAIT_S if stopping() else END_WAIT_S) and not stopping():
+            warn(f"the last push was not done {END_WAIT_S:.0f} s after the stage", pipeline.name)
 
 
 def push_once(pipeline: Path, stage: str) -> None:
@@ -68,12 +68,15 @@ def _start(pipeline: Path, stage: str, every_s: float) -> "subprocess.Popen[byte
         return None
 
 
-def _finish(child: "subprocess.Popen[bytes]", wait_s: float) -> None:
+def _finish(child: "subprocess.Popen[bytes]", wait_s: float) -> bool:
+    """Let it end, and end it; whether it ended by itself, and so has said what it had to say."""
     with suppress(OSError, subprocess.TimeoutExpired):
         child.communicate(b"the end", timeout=wait_s)
+    ended = child.poll() is not None
     with suppress(OSError):
         child.kill()
     child.wait()
+    return ended
 
 
 def main(arguments: list[str] | None = None) -> int:

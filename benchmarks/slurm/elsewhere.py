@@ -12,6 +12,7 @@ from launch.claims import attempts
 from launch.scheduler import Scheduler
 from tests.lines import folder_of, plan_of
 from tests.slurm.demo import LINE
+from tests.slurm.sandbox import wait_until
 from vssl.artifacts import StageFolder, read_json
 
 GPU = {"gpus_per_node": 1, "cpus_per_task": 1, "mem_gb": 1, "timeout_min": 10}
@@ -49,7 +50,7 @@ def f20(bench: Bench) -> Iterator[Row]:
     without = f"stages.all.resources={{{','.join(f'{key}:{value}' for key, value in SMALL.items())},gpus_per_node:0}}"
     prompt.submit(sweep, root, without).well()
     prompt.vssl("watch", root).well()
-    assert not Scheduler().queue()
+    wait_until(lambda: not Scheduler().queue(), "the end of the last jobs")  # they end after their stages
     results.append({name: made(folder_of(root, "twenty", name)) for name in plan_of(root, "twenty")})
     equal = all(one == results[0] for one in results)
     cluster.drain()

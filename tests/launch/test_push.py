@@ -319,3 +319,20 @@ def _grows(journal: Path, note: Path) -> Callable[[], bool]:
     """Whether a step was made since now, of a stage that has its run."""
     before = len(read_journal(journal))
     return lambda: note.exists() and len(read_journal(journal)) > before
+
+
+def test_a_last_push_that_takes_too_long_is_said(
+    root: Path, job: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch.push, "END_WAIT_S", 0.1)
+    pipeline = Pipeline(root)
+    pipeline.attempt("single", 1)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        job(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pushing_stage(pipeline.folder, "single", lambda: False):
+            pass
+    said = capfd.readouterr().err
+    assert "the last push was not done" in said
+    assert f"vssl sync {pipeline.folder.name}" in said
