@@ -14,7 +14,7 @@ from vssl import checkpoint
 from vssl.device import autocast
 from vssl.distributed import all_gather_object, all_reduce_sum, any_true, barrier, is_main, world_size
 from vssl.methods import Position
-from vssl.optim import set_learning_rate
+from vssl.optim import set_learning_rate, set_weight_decay
 from vssl.run import Run, StageError, Stopped
 from vssl.stages.runtime_config import RuntimeConfig
 
@@ -47,6 +47,7 @@ def train(
     run: Run,
     *,
     lr_at: Callable[[int], float],
+    weight_decay_at: Callable[[int], float] | None = None,
     epochs: int,
     schedule_epochs: int | None = None,
     runtime: RuntimeConfig,
@@ -68,6 +69,7 @@ def train(
         loader: training batches.
         run: the stage's execution.
         lr_at: updates made -> learning rate of the next one.
+        weight_decay_at: updates made -> weight decay of the next one; None: the optimiser's own.
         epochs: passes over the data.
         schedule_epochs: length of what varies over training, where it is longer than the training.
         runtime: precision and cadence.
@@ -104,6 +106,8 @@ def train(
                 )
                 lr = lr_at(step)
                 set_learning_rate(optimizer, lr)
+                if weight_decay_at is not None:
+                    set_weight_decay(optimizer, weight_decay_at(step))
                 with autocast(runtime, device):
                     loss, scalars = network(batch, position)
                 values = _mean_over_ranks({"loss": loss.detach(), **scalars})

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 from vssl.lamb import LAMB
 from vssl.optim_config import (
     AdamConfig,
+    AdamWConfig,
     CosineConfig,
     EpochCosineConfig,
+    EpochEndCosineConfig,
     JoinedCosineConfig,
     LAMBConfig,
     MilestonesConfig,
@@ -20,6 +23,9 @@ from vssl.optim_config import (
     ScheduleConfig,
     WarmEpochCosineConfig,
 )
+
+# last part of the names of tokens and position tables, of vssl's transformers and of torchvision's MViT
+_TABLES = frozenset({"cls_token", "pos_embed", "mask_token", "class_token", "class_pos", "spatial_pos", "temporal_pos"})
 
 
 class LARC(torch.optim.SGD):
@@ -69,7 +75,11 @@ class LARC(torch.optim.SGD):
 
 
 def build_optimizer(
-    config: OptimConfig, params: Iterable[nn.Parameter], *, lr_scales: Mapping[nn.Parameter, float] | None = None
+    config: OptimConfig,
+    params: Iterable[nn.Parameter],
+    *,
+    lr_scales: Mapping[nn.Parameter, float] | None = None,
+    tables: Iterable[nn.Parameter] = (),
 ) -> torch.optim.Optimizer:
     """An optimiser over the parameters that can be trained; its learning rate is set anew before each step.
 
@@ -77,17 +87,18 @@ def build_optimizer(
         config: which one.
         params: what is trained.
         lr_scales: factors of the learning rate, of those whose factor is not 1.
+        tables: those that are treated like 1-D tensors: see `tokens_and_positions`.
     """
-    scales = lr_scales or {}
+    scales, flat = lr_scales or {}, set(tables)
     decays_all = isinstance(config, AdamConfig) or getattr(config, "decay_1d", False)
     groups: dict[tuple[float, bool], dict[str, Any]] = {}
     for parameter in params:
         if parameter.requires_grad:
-            scale, plain = scales.get(parameter, 1.0), parameter.ndim <= 1 and not decays_all
+            scale, plain = scales.get(parameter, 1.0), (parameter.ndim <= 1 or parameter in flat) and not decays_all
             group = groups.setdefault((-scale, plain), {"params": [], "lr_scale": scale})
             group["params"].append(parameter)
             if plain:
-                group |= {"weight_decay": 0.0, "trust": None}
+                group |= {"weight_decay": 0.0, "trust": None, "decays": False}
     ordered = [groups[key] for key in sorted(groups)]  # of the fastest first
     if isinstance(config, AdamConfig):
         return torch.optim.Adam(ordered, lr=config.base_lr, betas=config.betas, weight_decay=config.weight_decay)
@@ -100,6 +111,13 @@ def build_optimizer(
             weight_decay=config.weight_decay,
             max_grad_norm=config.max_grad_norm,
         )
+    if isinstance(config, AdamWConfig):
+        adamw = torch.optim.AdamW(
+            ordered, lr=config.base_lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
+        )
+        if config.clip_norm is not None:
+            adamw.register_step_pre_hook(partial(_clip, limit=config.clip_norm, each=config.clip_by == "tensor"))
+        return adamw
     common: dict[str, Any] = {
         "lr": config.base_lr,
         "momentum": config.momentum,
@@ -109,6 +127,59 @@ def build_optimizer(
     if config.larc is None:
         return torch.optim.SGD(ordered, **common)
     return LARC(ordered, **common, trust=config.larc.trust, eps=config.larc.eps)
+
+
+def tokens_and_positions(network: nn.Module) -> list[nn.Parameter]:
+    """Learned tokens and position tables of a network; the times of TimeSformer and ViViT, which decay, are not."""
+    return [parameter for name, parameter in network.named_parameters() if name.rpartition(".")[2] in _TABLES]
+
+
+def layer_rates(network: nn.Module, layer_of: Callable[[str], int], decay: float) -> dict[nn.Parameter, float]:
+    """Factors of the learning rate: 1 in the highest layer, `decay` times that in the one below, and so on.
+
+    Args:
+        network: the backbone.
+        layer_of: name of a parameter -> its layer, from 0.
+        decay: above 0, at most 1.
+
+    Source: Clark et al., ICLR 2020 (arXiv:2003.10555), as BEiT and MaskFeat have it.
+    """
+    layers = {parameter: layer_of(name) for name, parameter in network.named_parameters()}
+    return {parameter: decay ** (max(layers.values()) - layer) for parameter, layer in layers.items()}
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, *, each: bool) -> None:
+    """Scale gradients down to this length: `each` by itself, or all together."""
+    given = [parameter for parameter in parameters if parameter.grad is not None]
+    for some in [[one] for one in given] if each else [given]:
+        nn.utils.clip_grad_norm_(some, limit)
+
+
+def _clip(optimizer: torch.optim.Optimizer, *_: Any, limit: float, each: bool) -> None:
+    """Called where a step begins: gradients are those of the loss then, whatever half precision scaled them by."""
+    clip_gradients((p for group in optimizer.param_groups for p in group["params"]), limit, each=each)
+
+
+def weight_decay(config: AdamWConfig, *, epoch: int, epochs: int) -> float:
+    """Weight decay of an epoch, counted from 0."""
+    if config.weight_decay_end is None:
+        return config.weight_decay
+    end = config.weight_decay_end
+    return end - (end - config.weight_decay) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def weight_decay_of(config: OptimConfig, epochs: int, steps_per_epoch: int) -> Callable[[int], float] | None:
+    """Updates made -> weight decay of the next one, where it is not constant."""
+    if not isinstance(config, AdamWConfig) or config.weight_decay_end is None:
+        return None
+    return lambda step: weight_decay(config, epoch=step // steps_per_epoch, epochs=epochs)
+
+
+def set_weight_decay(optimizer: torch.optim.Optimizer, decay: float) -> None:
+    """Give every parameter group that decays this weight decay; the original gives it to its second group alone."""
+    for group in optimizer.param_groups:
+        if group.get("decays", True):
+            group["weight_decay"] = decay
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -132,6 +203,8 @@ def learning_rate(schedule: ScheduleConfig, base_lr: float, *, step: int, epochs
         return base_lr * schedule.gamma ** sum(epoch >= milestone for milestone in schedule.milestones)
     if isinstance(schedule, OpenCosineConfig):
         return open_cosine(schedule, base_lr, epoch=step // steps_per_epoch, epochs=epochs)
+    if isinstance(schedule, EpochEndCosineConfig):
+        return epoch_end_cosine(schedule, base_lr, epoch=step // steps_per_epoch, epochs=epochs)
     if isinstance(schedule, JoinedCosineConfig):
         return joined_cosine(schedule, base_lr, epoch=step / steps_per_epoch, epochs=epochs)
     if isinstance(schedule, EpochCosineConfig):
@@ -167,6 +240,15 @@ def joined_cosine(schedule: JoinedCosineConfig, base_lr: float, *, epoch: float,
     if epoch >= warmup:
         return cosine(epoch)
     return schedule.warmup_start_lr + (cosine(warmup) - schedule.warmup_start_lr) * epoch / warmup
+
+
+def epoch_end_cosine(schedule: EpochEndCosineConfig, base_lr: float, *, epoch: int, epochs: int) -> float:
+    """Learning rate of an epoch, counted from 0."""
+    ended, warmup = epoch + 1, schedule.warmup_epochs
+    if ended <= warmup:
+        return base_lr * ended / warmup
+    done = (ended - warmup) / (epochs - warmup)
+    return schedule.final_lr + 0.5 * (base_lr - schedule.final_lr) * (1 + math.cos(math.pi * done))
 
 
 def _epoch_cosine(

@@ -58,7 +58,43 @@ class AdamConfig:
     weight_decay: float = knob(1e-5, doc="weight decay", at_least=0)
 
 
-OptimConfig = SGDConfig | LAMBConfig | AdamConfig
+@dataclass(frozen=True, kw_only=True)
+class AdamWConfig:
+    """Adam with weight decay of its own (Loshchilov and Hutter, arXiv:1711.05101), as transformers are trained."""
+
+    name: Literal["adamw"] = "adamw"
+    base_lr: float = knob(8e-4, doc="peak learning rate", at_least=0)
+    lr_of_batch: int | None = knob(
+        None,
+        doc="base_lr is for a batch of so many videos, as 256, and scaled with global_batch_size; null: it is the rate",
+        at_least=1,
+    )
+    betas: tuple[float, float] = knob((0.9, 0.999), doc="decay of both running means", at_least=0, at_most=1)
+    eps: float = knob(1e-8, doc="added to the denominator", above=0)
+    weight_decay: float = knob(0.05, doc="weight decay", at_least=0)
+    weight_decay_end: float | None = knob(
+        None,
+        doc="weight decay that half a cosine leads to, one value an epoch; null: constant. In VideoTransformer-pytorch "
+        "it is 0.05 unless said, so that a smaller decay rises to that",
+        at_least=0,
+    )
+    decay_1d: bool = knob(
+        False, doc="weight decay of 1-D tensors (biases, normalisation), class and mask tokens and positions, too"
+    )
+    clip_norm: float | None = knob(None, doc="longest gradient; null: any", above=0)
+    clip_by: Literal["all", "tensor"] = knob(
+        "all", doc="whose length that is: of all parameters together, or of each by itself, as VideoTransformer-pytorch"
+    )
+
+
+OptimConfig = SGDConfig | LAMBConfig | AdamConfig | AdamWConfig
+
+
+def peak_rate(config: OptimConfig, global_batch_size: int) -> float:
+    """The learning rate that a schedule works down from."""
+    if not isinstance(config, AdamWConfig) or config.lr_of_batch is None:
+        return config.base_lr
+    return config.base_lr * global_batch_size / config.lr_of_batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +160,18 @@ class OpenCosineConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EpochEndCosineConfig:
+    """A line up to base_lr, then half a cosine; each epoch has the value of its end, so the last one has final_lr.
+
+    Source: VideoTransformer-pytorch, whose MaskFeat ends at 0: its last epoch learns nothing.
+    """
+
+    name: Literal["epoch_end_cosine"] = "epoch_end_cosine"
+    final_lr: float = knob(1e-6, doc="learning rate of the last epoch", at_least=0)
+    warmup_epochs: int = knob(5, doc="epochs of linear warm-up; the first one has its share of base_lr", at_least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class MilestonesConfig:
     """base_lr times gamma for each milestone passed; per epoch."""
 
@@ -133,7 +181,13 @@ class MilestonesConfig:
 
 
 ScheduleConfig = (
-    CosineConfig | JoinedCosineConfig | EpochCosineConfig | WarmEpochCosineConfig | OpenCosineConfig | MilestonesConfig
+    CosineConfig
+    | JoinedCosineConfig
+    | EpochCosineConfig
+    | WarmEpochCosineConfig
+    | OpenCosineConfig
+    | EpochEndCosineConfig
+    | MilestonesConfig
 )
 
 

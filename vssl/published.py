@@ -59,7 +59,7 @@ class Imported:
     def header(self) -> dict[str, Any]:
         """As `vssl.weights` writes it; the modality is what no file says."""
         backbone = dict(self.backbone_config or {"name": self.backbone})
-        method = "vicc" if self.code == "ViCC's" else "fgkvmem"
+        method = {"ViCC's": "vicc", "FGKVMem's": "fgkvmem"}.get(self.code, "vtransformer")
         return {"kind": self.stage, "stage": "published", "method": method, "backbone": backbone, "modality": None}
 
 

@@ -1,11 +1,12 @@
 """Weights: the parameters that one stage hands to another, in a file that says what they belong to.
 
-Checkpoints of the public code of ViCC and of FGKVMem are read as well (`vssl.published`, `vssl.published_slowfast`).
-Reading runs nothing that is in a file.
+Checkpoints of public code are read as well: of ViCC (`vssl.published`), FGKVMem (`vssl.published_slowfast`),
+VideoTransformer-pytorch (`vssl.published_vtransformer`), and image transformers (`vssl.published_vit`). Reading runs
+nothing that is in a file.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from vssl.artifacts import Artifact, canonical_json, write_atomic
-from vssl.published import import_published, is_published
+from vssl.backbones.backbone_config import is_same_network
+from vssl.published import Imported, import_published, is_published
 from vssl.published_slowfast import import_slowfast, is_slowfast
+from vssl.published_vit import import_image_vit, is_image_vit
+from vssl.published_vtransformer import import_vtransformer, is_vtransformer
 from vssl.run import Run, StageError
+
+# what looks like a foreign file, and what makes it one of ours
+_FOREIGN: tuple[tuple[Callable[[Any], bool], Callable[[Mapping[str, Any]], Imported]], ...] = (
+    (is_published, import_published),
+    (is_slowfast, import_slowfast),
+    (is_vtransformer, import_vtransformer),
+    (is_image_vit, import_image_vit),
+)
 
 
 def save_weights(run: Run, name: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
@@ -68,7 +80,7 @@ def load_weights(artifact: Artifact, *, backbone: Mapping[str, Any] | None = Non
         StageError: not a weights file, or one of another backbone.
     """
     header, tensors, report = read_weights(artifact.path)
-    if backbone is not None and header.get("backbone") != dict(backbone):
+    if backbone is not None and not is_same_network(backbone, header.get("backbone")):
         raise StageError(
             f"the weights of {artifact.origin} belong to the backbone {header.get('backbone')}, this stage is "
             f"configured with {dict(backbone)}; set the same backbone in both, or bind other weights"
@@ -86,12 +98,10 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         if not path.is_file():
             raise ValueError("there is no such file")
         content = torch.load(path, map_location="cpu", weights_only=True)
-        if is_published(content):
-            found = import_published(content)
-            return found.header(), found.tensors, found.report()
-        if is_slowfast(content):
-            found = import_slowfast(content)
-            return found.header(), found.tensors, found.report()
+        for is_one, translate in _FOREIGN:
+            if is_one(content):
+                found = translate(content)
+                return found.header(), found.tensors, found.report()
         return json.loads(content["header"]), content["tensors"], ""
     except StageError as error:
         raise StageError(f"{path}: {error}") from None
@@ -100,9 +110,9 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         told = "" if "weights_only" in reason else f" ({reason})"  # torch then advises to run what is in the file
         raise StageError(
             f"{path} cannot be read as weights{told}; expected a file of a pretrain, linear or finetune stage, "
-            'a torch.save of {"header": <JSON text>, "tensors": {name: tensor}}, or a checkpoint of the public code '
-            "of ViCC or FGKVMem; one that holds more than tensors is made readable by `python -m vssl.exchange import "
-            "FILE OUT`"
+            'a torch.save of {"header": <JSON text>, "tensors": {name: tensor}}, a checkpoint of the public code of '
+            "ViCC, FGKVMem or VideoTransformer-pytorch, or an image transformer; one that holds more than tensors is "
+            "made readable by `python -m vssl.exchange import FILE OUT`"
         ) from None
 
 

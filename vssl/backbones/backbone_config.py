@@ -118,6 +118,23 @@ class ViViTConfig(_VideoTransformerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MViTBConfig:
+    """Multiscale vision transformer of 16 blocks (Fan et al. 2021) as in MaskFeat's public code, 8 x width features."""
+
+    name: Literal["mvit_b"] = "mvit_b"
+    width: int = knob(96, doc="channels of the first block, and of a head", at_least=1)
+    num_frames: int = knob(16, doc="frames of a clip", at_least=2)
+    image_size: int = knob(224, doc="side of the frames, pixels", at_least=16)
+
+    def __post_init__(self) -> None:
+        if self.num_frames % 2 or self.image_size % 16:
+            raise ValueError(
+                f"num_frames is {self.num_frames} and image_size is {self.image_size}; take multiples of 2 and of 16, "
+                f"such as {self.num_frames + self.num_frames % 2} and {self.image_size // 16 * 16}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TinyConfig:
     """Three small 3D convolutions: seconds a stage on a CPU, for smoke runs and tests."""
 
@@ -156,6 +173,7 @@ BackboneConfig = (
     | STSBackbonesConfig
     | TimeSformerConfig
     | ViViTConfig
+    | MViTBConfig
     | TinyConfig
     | FrameBackboneConfig
 )
@@ -166,3 +184,44 @@ _SWITCHES = ("sts", "sts_aligned")
 def of_weights(backbone: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a backbone's config, as plain values, that its weights depend on: all but the switches of STS."""
     return {key: value for key, value in backbone.items() if key not in _SWITCHES}
+
+
+TRANSFORMERS = (TimeSformerConfig, ViViTConfig, MViTBConfig)  # with layers that decay, and tables that are resized
+
+IMAGE_TRANSFORMER = "vit"  # in the header of weights that a video transformer may start from
+
+_NOT_OF_THE_NETWORK = ("num_frames", "image_size", "time_init")  # tables are resized, and filled
+
+
+def is_same_network(config: Mapping[str, Any], other: Any) -> bool:
+    """Whether weights of a network with the config `other` fit one with `config`, both as plain values.
+
+    Transformers may differ in the sizes that their tables are resized for, and start from image transformers; of a
+    published one some values are not known.
+    """
+    if not isinstance(other, Mapping):
+        return False
+    if config["name"] not in {member.name for member in TRANSFORMERS}:
+        return of_weights(config) == of_weights(other)
+    if other.get("name") == IMAGE_TRANSFORMER:
+        return bool(config["name"] != MViTBConfig.name)
+    return all(config.get(key) == value for key, value in other.items() if key not in _NOT_OF_THE_NETWORK)
+
+
+def refuse_other_clips(config: BackboneConfig, *, num_frames: int, sides: tuple[int, ...]) -> None:
+    """
+    Raises:
+        ValueError: a transformer's tables are of other clips than it is to see; sides of 0 are not looked at.
+    """
+    if isinstance(config, TimeSformerConfig) and config.attention == "space_only":
+        return
+    if isinstance(config, TRANSFORMERS) and config.num_frames != num_frames:
+        raise ValueError(
+            f"backbone.num_frames is {config.num_frames} and data.num_frames is {num_frames}; make them the same: "
+            "tables of weights that were trained on another number are resized"
+        )
+    if isinstance(config, MViTBConfig) and any(side not in (0, config.image_size) for side in sides):
+        raise ValueError(
+            f"backbone.image_size is {config.image_size} and views have {' and '.join(str(s) for s in sides if s)} "
+            "pixels (data.crop_size, test_view.crop_size); make them the same: tables of weights are resized"
+        )

@@ -8,6 +8,7 @@ from torch import nn
 from vssl.backbones.backbone_config import BackboneConfig, TimeSformerConfig, ViViTConfig
 from vssl.backbones.csn import CSN50
 from vssl.backbones.frames import FrameResNet50, TinyFrames
+from vssl.backbones.mvit import MViTB
 from vssl.backbones.r2plus1d import R2Plus1D
 from vssl.backbones.r2plus1d34 import R2Plus1D34
 from vssl.backbones.resnet3d import R3D18, SlowR18
@@ -34,6 +35,7 @@ Backbone = (
     | SlowFast50
     | X3DS
     | VideoTransformer
+    | MViTB
     | Tiny
     | FrameResNet50
     | TinyFrames
@@ -53,6 +55,7 @@ BACKBONES: dict[str, Callable[[Any, NormLayer], Backbone]] = {
     "x3d_s": lambda config, norm_layer: X3DS(config.width, norm_layer),
     "timesformer": lambda config, norm_layer: _video_transformer(config),
     "vivit": lambda config, norm_layer: _video_transformer(config),
+    "mvit_b": lambda config, norm_layer: MViTB(config.width, config.num_frames, config.image_size),
     "tiny": lambda config, norm_layer: Tiny(config.width, norm_layer),
     "frame_resnet50": lambda config, norm_layer: FrameResNet50(config.layers, norm_layer),
     "tiny_frames": lambda config, norm_layer: TinyFrames(config.width, config.layers, norm_layer),

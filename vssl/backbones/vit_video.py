@@ -8,6 +8,7 @@ Sources: TimeSformer (Bertasius et al., ICML 2021, arXiv:2102.05095); ViViT (Arn
 where the papers are silent, the public code VideoTransformer-pytorch.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -15,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vssl.backbones.backbone_config import VideoAttention
+from vssl.backbones.positions import resized_positions, resized_times, sines_and_cosines
 from vssl.config import ConfigError
+from vssl.nn.drop_path import DropPath
 
 _MLP_RATIO = 4
 _TABLE_STD = 0.02  # of class token and learned tables
@@ -80,11 +83,14 @@ class VideoTransformer(nn.Module):
             else:
                 self.register_buffer(name, sines_and_cosines(size, embed_dim)[None], persistent=False)
         if attention == "divided_space_time":
-            self.blocks = nn.ModuleList(DividedBlock(embed_dim, num_heads, frames) for _ in range(depth))
+            blocks = [DividedBlock(embed_dim, num_heads, frames, share) for share in _rising(depth)]
+            self.blocks = nn.ModuleList(blocks)
         else:
-            self.blocks = nn.ModuleList(Block(embed_dim, num_heads) for _ in range(depth))
+            self.blocks = nn.ModuleList(Block(embed_dim, num_heads, share) for share in _rising(depth))
         if attention == "fact_encoder":
-            self.temporal_blocks = nn.ModuleList(Block(embed_dim, num_heads) for _ in range(temporal_depth))
+            self.temporal_blocks = nn.ModuleList(
+                Block(embed_dim, num_heads, share) for share in _rising(temporal_depth)
+            )
         self.norm = nn.LayerNorm(embed_dim, eps=1e-6)
         self._draw(time_init if positions == "learned" else None)
 
@@ -139,6 +145,27 @@ class VideoTransformer(nn.Module):
             by_frame = torch.unflatten(shares, 0, (-1, frames))
         return torch.unflatten(by_frame, 3, (height // side, width // side))
 
+    def adapted(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state of a network of another size, with its position and time tables resized to this one's."""
+        found, own = dict(tensors), self.state_dict()
+        if "pos_embed" in found and "pos_embed" in own:
+            side = round((own["pos_embed"].shape[1] - 1) ** 0.5)
+            found["pos_embed"] = resized_positions(found["pos_embed"], side, side)
+        if "time_embed" in found and "time_embed" in own:
+            first = int(self.attention == "fact_encoder")  # the class token's time stays
+            times = resized_times(found["time_embed"][:, first:], own["time_embed"].shape[1] - first)
+            found["time_embed"] = torch.cat([found["time_embed"][:, :first], times], dim=1)
+        return found
+
+    def layer_of(self, name: str) -> int:
+        """Of a parameter: 0 patches, tokens and tables, then its block, blocks over time after those over space."""
+        kind, _, rest = name.partition(".")
+        if kind == "norm":
+            return 1 + len(self.blocks) + (len(self.temporal_blocks) if self.attention == "fact_encoder" else 0)
+        if kind not in ("blocks", "temporal_blocks"):
+            return 0
+        return 1 + int(rest.split(".")[0]) + (len(self.blocks) if kind == "temporal_blocks" else 0)
+
     @property
     def _rows_are_frames(self) -> bool:
         return self.attention in ("space_only", "fact_encoder")
@@ -182,12 +209,12 @@ class VideoTransformer(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention of all tokens of a row, then a perceptron."""
+    """Attention of all tokens of a row, then a perceptron; each has `share` of the network's drop path."""
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    def __init__(self, dim: int, num_heads: int, share: float = 1.0) -> None:
         super().__init__()
-        self.space = RowAttention(dim, num_heads)
-        self.ffn = Perceptron(dim)
+        self.space = RowAttention(dim, num_heads, share)
+        self.ffn = Perceptron(dim, share)
 
     def forward(self, tokens: Tensor) -> Tensor:
         output: Tensor = self.ffn(self.space(tokens))
@@ -197,11 +224,11 @@ class Block(nn.Module):
 class DividedBlock(nn.Module):
     """Attention over time, then over space, then a perceptron. The last attention alone sees the class token."""
 
-    def __init__(self, dim: int, num_heads: int, frames: int) -> None:
+    def __init__(self, dim: int, num_heads: int, frames: int, share: float = 1.0) -> None:
         super().__init__()
-        self.time = AxisAttention(dim, num_heads, frames, axis="time", sees_class=False)
-        self.space = AxisAttention(dim, num_heads, frames, axis="space", sees_class=True)
-        self.ffn = Perceptron(dim)
+        self.time = AxisAttention(dim, num_heads, frames, share, axis="time", sees_class=False)
+        self.space = AxisAttention(dim, num_heads, frames, share, axis="space", sees_class=True)
+        self.ffn = Perceptron(dim, share)
 
     def forward(self, tokens: Tensor) -> Tensor:
         output: Tensor = self.ffn(self.space(self.time(tokens)))
@@ -211,13 +238,14 @@ class DividedBlock(nn.Module):
 class RowAttention(nn.Module):
     """x + attention(norm(x)), of (rows, n, D)."""
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    def __init__(self, dim: int, num_heads: int, share: float = 1.0) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.attention = Attention(dim, num_heads)
+        self.drop_path = DropPath(share)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        output: Tensor = tokens + self.attention(self.norm(tokens))
+        output: Tensor = tokens + self.drop_path(self.attention(self.norm(tokens)))
         return output
 
 
@@ -229,12 +257,20 @@ class AxisAttention(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_heads: int, frames: int, *, axis: Literal["time", "space"], sees_class: bool
+        self,
+        dim: int,
+        num_heads: int,
+        frames: int,
+        share: float = 1.0,
+        *,
+        axis: Literal["time", "space"],
+        sees_class: bool,
     ) -> None:
         super().__init__()
         self.frames, self.axis, self.sees_class = frames, axis, sees_class
         self.norm = nn.LayerNorm(dim)
         self.attention = Attention(dim, num_heads)
+        self.drop_path = DropPath(share)
         self.temporal_fc = None
         if axis == "time" and not sees_class:
             self.temporal_fc = nn.Linear(dim, dim)
@@ -248,7 +284,8 @@ class AxisAttention(nn.Module):
             rows = rows.transpose(1, 2)
         if self.sees_class:
             rows = torch.cat([first[:, None].expand(-1, rows.shape[1], -1, -1), rows], dim=2)
-        added: Tensor = torch.unflatten(self.attention(self.norm(rows.flatten(0, 1))), 0, rows.shape[:2])
+        read = self.drop_path(self.attention(self.norm(rows.flatten(0, 1))))
+        added: Tensor = torch.unflatten(read, 0, rows.shape[:2])
         if self.temporal_fc is not None:
             added = self.temporal_fc(added)
         if self.sees_class:
@@ -262,14 +299,15 @@ class AxisAttention(nn.Module):
 class Perceptron(nn.Module):
     """x + fc2(gelu(fc1(norm(x))))."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, share: float = 1.0) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
+        self.drop_path = DropPath(share)
         self.fc1 = nn.Linear(dim, _MLP_RATIO * dim)
         self.fc2 = nn.Linear(_MLP_RATIO * dim, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        output: Tensor = tokens + self.fc2(F.gelu(self.fc1(self.norm(tokens))))
+        output: Tensor = tokens + self.drop_path(self.fc2(F.gelu(self.fc1(self.norm(tokens)))))
         return output
 
 
@@ -299,23 +337,9 @@ class Attention(nn.Module):
         return query, key, value
 
 
-def sines_and_cosines(length: int, dim: int) -> Tensor:
-    """(length, dim) fixed positions: sines in even columns, cosines in odd ones (Vaswani et al., arXiv:1706.03762)."""
-    column = torch.arange(dim, dtype=torch.float64)
-    angles = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (2 * (column // 2) / dim)
-    return torch.where(column % 2 == 0, angles.sin(), angles.cos()).float()
+def _rising(depth: int) -> list[float]:
+    """Shares of the drop path: none in the first block, all of it in the last.
 
-
-def resized_positions(table: Tensor, height: int, width: int) -> Tensor:
-    """The position table (1, 1 + s s, D) of a square for an image of height x width patches: (1, 1 + h w, D).
-
-    The class token keeps its position; the rest is resized bicubically, by the public code's factors. Rows go with
-    the height: that code takes them for columns, which scrambles the positions of images that are not square.
+    The public code draws it row by row, of a patch over time or of a frame; here a sample's rows go together.
     """
-    side = round((table.shape[1] - 1) ** 0.5)
-    if (height, width) == (side, side):
-        return table
-    square = torch.unflatten(table[:, 1:], 1, (side, side)).permute(0, 3, 1, 2)  # (1, D, s, s)
-    factors = ((height + 0.1) / side, (width + 0.1) / side)  # a tenth more, or rounding loses a row
-    resized = F.interpolate(square, scale_factor=factors, mode="bicubic")
-    return torch.cat([table[:, :1], resized.flatten(2).transpose(1, 2)], dim=1)
+    return [number / max(1, depth - 1) for number in range(depth)]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vssl.backbones.build import Backbone
 from vssl.distributed import all_gather_cat, rank, world_size
 from vssl.methods import Position
+from vssl.nn.drop_path import draw_paths, set_drop_path
 from vssl.nn.heads import ClassifierHead
 from vssl.nn.mixup import Mix, draw_mix, mixed, mixed_hits, soft_targets
 from vssl.nn.mixup_config import MixupConfig
@@ -33,6 +34,7 @@ class Supervised(nn.Module):
             video has its own, drawn with its view.
         mixup: how clips of a batch are mixed; None: not at all.
         label_smoothing: share of a label that is spread evenly over all classes.
+        drop_path: of the last of the backbone's branches, if it has any that can be dropped.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Supervised(nn.Module):
         batch_flip: float = 0.0,
         mixup: MixupConfig | None = None,
         label_smoothing: float = 0.0,
+        drop_path: float = 0.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -54,6 +57,7 @@ class Supervised(nn.Module):
         self.batch_flip = batch_flip
         self.mixup = mixup
         self.label_smoothing = label_smoothing
+        set_drop_path(backbone, drop_path)
 
     def forward(self, batch: Mapping[str, Any], position: Position) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Mean cross-entropy of this rank's videos, and `accuracy` of the training clips; of mixed ones, `top5` too."""
@@ -65,6 +69,7 @@ class Supervised(nn.Module):
         mix = self._mix(clips, position)
         if mix.share < 1:
             clips = mixed(clips, _partners(clips), mix)
+        draw_paths(self.backbone, len(clips), stream(self.seed, position.step, "paths"))
         features = self.backbone(clips)
         with torch.autocast(features.device.type, enabled=False):
             pooled = self.head.pool(features)  # (B, F), float32

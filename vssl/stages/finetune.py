@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from vssl.artifacts import Inputs
+from vssl.backbones.mvit import MViTB
+from vssl.backbones.vit_video import VideoTransformer
 from vssl.checkpoint import identity
 from vssl.data.augment_config import TrainAugmentConfig
 from vssl.data.clips import ClipDataset
@@ -18,7 +20,8 @@ from vssl.loop import replaced_over_ranks, train
 from vssl.methods.supervised import Supervised
 from vssl.nn.batchnorm import norm_layer
 from vssl.nn.precise_bn import set_precise_statistics
-from vssl.optim import build_optimizer, learning_rate
+from vssl.optim import build_optimizer, layer_rates, learning_rate, tokens_and_positions, weight_decay_of
+from vssl.optim_config import peak_rate
 from vssl.randomness import seeded
 from vssl.run import Run, Stopped
 from vssl.stages.classification import plot_training, predict, scored
@@ -52,6 +55,7 @@ def run(config: FinetuneConfig, inputs: Inputs, run: Run) -> dict[str, float]:
                 batch_flip=config.augment.flip_probability if config.compat_batch_flip else 0.0,
                 mixup=config.mixup,
                 label_smoothing=config.label_smoothing,
+                drop_path=config.drop_path,
             )
         method = placed(method, config.runtime, device)
         figures = _train(config, method, dataset, inputs, run, device)
@@ -100,20 +104,26 @@ def _train(
     def lr_at(step: int) -> float:
         return learning_rate(
             config.schedule,
-            config.optim.base_lr,
+            peak_rate(config.optim, config.global_batch_size),
             step=step,
             epochs=config.epochs,
             steps_per_epoch=loader.steps_per_epoch,
         )
 
     lr_scales = dict.fromkeys(method.backbone.parameters(), 1 / config.backbone_lr_ratio)
+    if isinstance(method.backbone, VideoTransformer | MViTB):
+        rates = layer_rates(method.backbone, method.backbone.layer_of, config.layer_decay)
+        lr_scales = {parameter: scale * rates[parameter] for parameter, scale in lr_scales.items()}
     try:
         train(
             method,
-            build_optimizer(config.optim, method.parameters(), lr_scales=lr_scales),
+            build_optimizer(
+                config.optim, method.parameters(), lr_scales=lr_scales, tables=tokens_and_positions(method)
+            ),
             loader,
             run,
             lr_at=lr_at,
+            weight_decay_at=weight_decay_of(config.optim, config.epochs, loader.steps_per_epoch),
             epochs=config.epochs,
             runtime=config.runtime,
             device=device,

@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
+from vssl.backbones.backbone_config import (
+    TRANSFORMERS,
+    BackboneConfig,
+    S3DConfig,
+    TimeSformerConfig,
+    ViViTConfig,
+    refuse_other_clips,
+)
+from vssl.backbones.image_init_config import ImageInitConfig
 from vssl.config import knob, nested
 from vssl.data.augment_config import (
     ClassifyAugmentConfig,
@@ -14,7 +22,7 @@ from vssl.data.augment_config import (
 )
 from vssl.data.dataset_config import EvaluationClipsConfig
 from vssl.nn.mixup_config import MixupConfig
-from vssl.optim_config import MilestonesConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
+from vssl.optim_config import MilestonesConfig, OptimConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
 from vssl.stages.crops_config import TestCrops, refuse_crops_of_crops
 from vssl.stages.runtime_config import RuntimeConfig
 
@@ -56,12 +64,34 @@ class FinetuneConfig:
     compat_batch_flip: bool = knob(
         False, doc="one coin mirrors a whole batch, as in ViCC's public code; else per video"
     )
+    layer_decay: float = knob(
+        1.0,
+        doc="of a transformer, a layer learns at so much of the rate of the one above it, patches and tables slowest",
+        above=0,
+        at_most=1,
+        since="0.2",
+        neutral=1.0,
+    )
+    drop_path: float = knob(
+        0.0,
+        doc="of a transformer, probability that a sample goes without the last block's branches; it rises with depth",
+        at_least=0,
+        at_most=0.999,
+        since="0.2",
+        neutral=0.0,
+    )
+    image_init: ImageInitConfig = knob(
+        ImageInitConfig(),
+        doc="how a video transformer starts from weights of an image transformer",
+        since="0.2",
+        neutral=ImageInitConfig(),
+    )
     backbone: BackboneConfig = nested(S3DConfig, doc="must be the backbone that made the weights")
     data: EvaluationClipsConfig = knob(doc="videos and clips")
     augment: TrainAugmentConfig = nested(ClassifyAugmentConfig, doc="training views")
     test_view: TestViewConfig = nested(TestViewConfig, doc="test views")
     test_crops: TestCrops = knob("centre", doc="centre; five: with the corners; ten: and all of it mirrored")
-    optim: SGDConfig = nested(SGDConfig, doc="optimiser")
+    optim: OptimConfig = nested(SGDConfig, doc="optimiser")
     schedule: ScheduleConfig = nested(MilestonesConfig, doc="learning rate over training")
     runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading, checkpoints")
 
@@ -90,6 +120,18 @@ class FinetuneConfig:
         refuse_small_sides("test_view.legacy_views", self.test_view.legacy_views, self.data.crop_size)
         refuse_endless_warmup(self.schedule, self.epochs)
         refuse_crops_of_crops(self.test_crops, self.test_view)
+        if self.layer_decay != 1 and not isinstance(self.backbone, TRANSFORMERS):
+            raise ValueError(
+                f"layer_decay is {self.layer_decay} and backbone.name is {self.backbone.name}, without layers; set "
+                "layer_decay to 1, or take a transformer: timesformer, vivit, mvit_b"
+            )
+        if self.drop_path and not isinstance(self.backbone, TimeSformerConfig | ViViTConfig):
+            raise ValueError(
+                f"drop_path is {self.drop_path} and backbone.name is {self.backbone.name}, without branches to drop; "
+                "set drop_path to 0, or take timesformer or vivit"
+            )
+        sides = (self.data.crop_size, self.test_view.crop_size)
+        refuse_other_clips(self.backbone, num_frames=self.data.num_frames, sides=sides)
 
     def reads(self) -> frozenset[str]:
         return frozenset({"dataset", "weights"} | ({"motion"} if self.data.modality == "flow" else set()))

@@ -17,7 +17,8 @@ from vssl.distributed import all_gather_cat, is_main, rank
 from vssl.loop import replaced_over_ranks, train
 from vssl.methods import Position
 from vssl.nn.heads import linear_probe_head, plain_head
-from vssl.optim import build_optimizer, learning_rate
+from vssl.optim import build_optimizer, learning_rate, weight_decay_of
+from vssl.optim_config import peak_rate
 from vssl.randomness import seeded
 from vssl.run import Run
 from vssl.stages.classification import plot_training, predict, scored
@@ -127,7 +128,7 @@ def _train(
     def lr_at(step: int) -> float:
         return learning_rate(
             config.schedule,
-            config.optim.base_lr,
+            peak_rate(config.optim, config.global_batch_size),
             step=step,
             epochs=config.epochs,
             steps_per_epoch=loader.steps_per_epoch,
@@ -140,6 +141,7 @@ def _train(
             loader,
             run,
             lr_at=lr_at,
+            weight_decay_at=weight_decay_of(config.optim, config.epochs, loader.steps_per_epoch),
             epochs=config.epochs,
             runtime=config.runtime,
             device=device,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
+from vssl.backbones.backbone_config import BackboneConfig, S3DConfig, refuse_other_clips
 from vssl.config import knob, nested
 from vssl.data.augment_config import (
     ClassifyAugmentConfig,
@@ -13,7 +13,7 @@ from vssl.data.augment_config import (
     refuse_small_sides,
 )
 from vssl.data.dataset_config import EvaluationClipsConfig
-from vssl.optim_config import MilestonesConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
+from vssl.optim_config import MilestonesConfig, OptimConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
 from vssl.stages.crops_config import TestCrops, refuse_crops_of_crops
 from vssl.stages.runtime_config import RuntimeConfig
 
@@ -46,7 +46,7 @@ class LinearConfig:
         since="0.2",
         neutral="eval",
     )
-    optim: SGDConfig = nested(SGDConfig, doc="optimiser of the head")
+    optim: OptimConfig = nested(SGDConfig, doc="optimiser of the head")
     schedule: ScheduleConfig = nested(MilestonesConfig, doc="learning rate over training")
     runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading, checkpoints")
 
@@ -60,6 +60,8 @@ class LinearConfig:
         refuse_small_sides("test_view.legacy_views", self.test_view.legacy_views, self.data.crop_size)
         refuse_endless_warmup(self.schedule, self.epochs)
         refuse_crops_of_crops(self.test_crops, self.test_view)
+        sides = (self.data.crop_size, self.test_view.crop_size)
+        refuse_other_clips(self.backbone, num_frames=self.data.num_frames, sides=sides)
 
     def reads(self) -> frozenset[str]:
         return frozenset({"dataset", "weights"} | ({"motion"} if self.data.modality == "flow" else set()))

@@ -13,7 +13,7 @@ from vssl.run import Run, StageError
 from vssl.stages.classification import plot_confusion, predict, scored
 from vssl.stages.multiview_config import MultiviewConfig
 from vssl.stages.report import write_metrics
-from vssl.stages.sources import clips, stream_weights
+from vssl.stages.sources import clips, start_from, stream_weights
 from vssl.weights import Weights, fill
 
 
@@ -40,7 +40,7 @@ def run(config: MultiviewConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         dataset = clips(config.data, config.data.test_split, inputs, seed=config.seed, view=view)
         head = _head(weights, dataset)
         backbone = build_backbone(config.backbone)
-        fill(backbone, weights.part("backbone"), what=f"the weights of {weights.origin}")
+        start_from(backbone, weights, run)
         backbone = placed(backbone.requires_grad_(False).eval(), config.runtime, device)
         head = head.requires_grad_(False).eval().to(device)
 

@@ -17,7 +17,8 @@ from vssl.distributed import is_main
 from vssl.loop import replaced_over_ranks, train
 from vssl.methods import load_method
 from vssl.methods.carl_config import CARLConfig
-from vssl.optim import build_optimizer, learning_rate
+from vssl.optim import build_optimizer, learning_rate, tokens_and_positions, weight_decay_of
+from vssl.optim_config import peak_rate
 from vssl.plots import assignment_histogram, loss_curve, usage_curve
 from vssl.prototype_usage import PrototypeUsage, prototype_usage
 from vssl.run import Run, StageError
@@ -105,10 +106,11 @@ def _train(
     lr_at = partial(_learning_rate, config=config, steps_per_epoch=loader.steps_per_epoch)
     train(
         method,
-        build_optimizer(config.optim, method.parameters()),
+        build_optimizer(config.optim, method.parameters(), tables=tokens_and_positions(method)),
         loader,
         run,
         lr_at=lr_at,
+        weight_decay_at=weight_decay_of(config.optim, config.schedule_epochs or config.epochs, loader.steps_per_epoch),
         epochs=config.epochs,
         schedule_epochs=config.schedule_epochs,
         runtime=config.runtime,
@@ -122,7 +124,11 @@ def _train(
 def _learning_rate(step: int, *, config: PretrainConfig, steps_per_epoch: int) -> float:
     epochs = config.schedule_epochs or config.epochs
     return learning_rate(
-        config.schedule, config.optim.base_lr, step=step, epochs=epochs, steps_per_epoch=steps_per_epoch
+        config.schedule,
+        peak_rate(config.optim, config.global_batch_size),
+        step=step,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
     )
 
 

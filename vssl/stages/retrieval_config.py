@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from vssl.backbones.backbone_config import BackboneConfig, S3DConfig
+from vssl.backbones.backbone_config import BackboneConfig, S3DConfig, refuse_other_clips
 from vssl.config import knob, nested
 from vssl.data.augment_config import TestViewConfig, refuse_small_sides
 from vssl.data.dataset_config import EvaluationClipsConfig
@@ -46,6 +46,8 @@ class RetrievalConfig:
                 "gallery=centre-clip with it, or set legacy_views to null"
             )
         refuse_small_sides("test_view.legacy_views", self.test_view.legacy_views, self.data.crop_size)
+        sides = (self.data.crop_size, self.test_view.crop_size)
+        refuse_other_clips(self.backbone, num_frames=self.data.num_frames, sides=sides)
 
     def reads(self) -> frozenset[str]:
         return frozenset({"dataset", "weights"} | ({"motion"} if self.data.modality == "flow" else set()))

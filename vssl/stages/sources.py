@@ -7,9 +7,13 @@ import torch
 from torch import nn
 
 from vssl.artifacts import Artifact, Inputs, one
-from vssl.backbones.backbone_config import BackboneConfig
+from vssl.backbones.backbone_config import IMAGE_TRANSFORMER, BackboneConfig
 from vssl.backbones.build import Backbone, build_backbone
-from vssl.config import to_mapping
+from vssl.backbones.image_init import start_from_image
+from vssl.backbones.image_init_config import ImageInitConfig
+from vssl.backbones.mvit import MViTB
+from vssl.backbones.vit_video import VideoTransformer
+from vssl.config import ConfigError, to_mapping
 from vssl.data.clips import ClipDataset
 from vssl.data.dataset_config import ClipsConfig
 from vssl.data.loader import TrainLoader
@@ -24,6 +28,8 @@ from vssl.stages.linear_config import LinearConfig
 from vssl.stages.pretrain_config import PretrainConfig
 from vssl.stages.retrieval_config import RetrievalConfig
 from vssl.weights import Weights, fill, load_weights
+
+_COPIES = ImageInitConfig()
 
 
 def clips(config: ClipsConfig, split: str, inputs: Inputs, *, seed: int, view: ViewMaker) -> ClipDataset:
@@ -79,8 +85,28 @@ def initial_backbone(
         run.say("no weights are bound: this is an untrained network")
     else:
         weights = stream_weights(artifact, config.backbone, config.data.modality, run)
-        fill(backbone, weights.part("backbone"), what=f"the weights of {artifact.origin}")
+        start_from(backbone, weights, run, config.image_init if isinstance(config, FinetuneConfig) else _COPIES)
     return backbone
+
+
+def start_from(backbone: Backbone, weights: Weights, run: Run, image_init: ImageInitConfig = _COPIES) -> None:
+    """Fill a backbone: whole, or a video transformer from an image transformer's weights, of which is said what came.
+
+    Raises:
+        StageError: they do not fit.
+    """
+    tensors, what = weights.part("backbone"), f"the weights of {weights.origin}"
+    if isinstance(backbone, VideoTransformer) and weights.header["backbone"]["name"] == IMAGE_TRANSFORMER:
+        try:
+            coverage = start_from_image(backbone, tensors, image_init)
+        except ConfigError as error:
+            raise StageError(f"{what}: {error}") from None
+        if is_main():
+            run.say(f"{what}: {coverage.line()}")
+        return
+    if isinstance(backbone, VideoTransformer | MViTB):
+        tensors = backbone.adapted(tensors)
+    fill(backbone, tensors, what=what)
 
 
 def frozen_backbone(config: LinearConfig | RetrievalConfig, inputs: Inputs, run: Run, device: torch.device) -> Backbone:

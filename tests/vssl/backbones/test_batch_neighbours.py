@@ -35,7 +35,10 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "x3d_s": [{"width": 8, "sts": True}],
     "timesformer": [_VIT | {"attention": a} for a in ("divided_space_time", "joint_space_time", "space_only")],
     "vivit": [_VIT | {"attention": a} for a in ("fact_encoder", "divided_space_time", "joint_space_time")],
+    "mvit_b": [{"width": 4, "num_frames": 8, "image_size": 32}],
     "tiny": [{"width": 4}],
+    "frame_resnet50": [{"layers": 3}],
+    "tiny_frames": [{}],
 }
 CASES = [
     pytest.param(
@@ -49,7 +52,7 @@ CASES = [
 
 
 def backbone_config(name: str, knobs: dict[str, Any]) -> BackboneConfig:
-    data = {"dataset": {"name": "tiny"}}
+    data = {"dataset": {"name": "tiny"}, "num_frames": 8, "crop_size": 32}
     return build(LinearConfig, {"backbone": {"name": name} | knobs, "data": data}).backbone
 
 

@@ -14,14 +14,13 @@ from torch import Tensor
 from tests.goldens import golden, golden_tensors
 from vssl.backbones.backbone_config import TimeSformerConfig, ViViTConfig
 from vssl.backbones.build import build_backbone
+from vssl.backbones.positions import resized_positions, sines_and_cosines
 from vssl.backbones.vit_video import (
     AxisAttention,
     DividedBlock,
     Perceptron,
     RowAttention,
     VideoTransformer,
-    resized_positions,
-    sines_and_cosines,
 )
 from vssl.backbones.vtransformer_names import own_names
 from vssl.config import ConfigError, build

@@ -1,0 +1,102 @@
+"""MaskFeat's MViT of torchvision's blocks against the original's numbers (card, section 11, points 1 and 12)."""
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.goldens import golden, golden_tensors
+from tests.vssl.backbones.test_vit_video import by_rule
+from vssl.backbones.mvit import MViTB
+from vssl.config import ConfigError
+from vssl.published_vtransformer import import_vtransformer
+from vssl.randomness import seeded
+
+
+def backbone_part(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    found = import_vtransformer(state).tensors
+    return {name.removeprefix("backbone."): t for name, t in found.items() if name.startswith("backbone.")}
+
+
+def tiny_of_file() -> tuple[MViTB, dict[str, Tensor], dict[str, Tensor]]:
+    """(network with the file's weights, all of its tensors under our names, arrays) of file 13, in float64."""
+    arrays = {k: t.double() for k, t in golden_tensors("13_maskfeat_mvit_tiny", "vtransformer").items()}
+    meta = json.loads(str(golden("13_maskfeat_mvit_tiny", "vtransformer")["meta"]))
+    state = {key.removeprefix("w/"): t for key, t in arrays.items() if key.startswith("w/")}
+    network = MViTB(meta["patch_embed_dim"], meta["num_frames"], meta["img_size"]).double().eval()
+    network.load_state_dict(backbone_part(state))
+    return network, import_vtransformer(state).tensors, arrays
+
+
+def test_tiny_network_golden() -> None:
+    network, _, arrays = tiny_of_file()
+    clips = arrays["x"].transpose(1, 2)
+    torch.testing.assert_close(network.encoded(clips), arrays["features_unmasked"], rtol=0, atol=1e-9)
+    torch.testing.assert_close(network(clips).flatten(1), arrays["features_unmasked"][:, 0], rtol=0, atol=1e-9)
+
+
+def full_size() -> MViTB:
+    with torch.device("meta"):
+        return MViTB(96, 16, 224).eval()
+
+
+def test_point_01_parameters_and_names() -> None:
+    network = full_size()
+    assert sum(p.numel() for p in network.parameters()) == 36_257_856 + 42_432  # trunk and patches
+    shapes = json.loads(str(golden("18_full_backbones", "vtransformer")["maskfeat_mvit_b/keys"]))
+    theirs = backbone_part({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
+    assert {key: t.shape for key, t in theirs.items()} == {key: t.shape for key, t in network.state_dict().items()}
+
+
+@pytest.mark.skipif("VSSL_GOLDEN" not in os.environ, reason="a minute of computing; VSSL_GOLDEN asks for it")
+def test_full_size_golden() -> None:
+    arrays = golden("18_full_backbones", "vtransformer")
+    state = by_rule(json.loads(str(arrays["maskfeat_mvit_b/keys"])))
+    network = full_size()
+    network.load_state_dict(backbone_part(state), assign=True)
+    drawn = np.random.RandomState(7).standard_normal((1, 16, 3, 224, 224)).astype(np.float32)
+    with torch.no_grad():
+        tokens = network.encoded(torch.from_numpy(drawn).transpose(1, 2))
+        decoded = torch.nn.functional.linear(tokens, state["decoder_pred.weight"], state["decoder_pred.bias"])
+    np.testing.assert_allclose(tokens[0, 0], arrays["maskfeat_mvit_b/out"], rtol=0, atol=2e-4)
+    first = arrays["maskfeat_mvit_b/decoder_first4"]
+    np.testing.assert_allclose(decoded[0, 1 : 1 + len(first)], first, rtol=0, atol=2e-4)
+
+
+def test_initial_weights() -> None:
+    with seeded(0):
+        network = MViTB(32, 4, 32).requires_grad_(False)
+    bound = (6 / (32 + 3 * 3 * 7 * 7)) ** 0.5  # of a matrix of 32 x 441
+    assert network.conv_proj.weight.abs().max() <= bound
+    assert network.conv_proj.weight.std() == pytest.approx(bound / 3**0.5, rel=0.02)
+    assert network.pos_encoding.spatial_pos.std() == pytest.approx(0.02, rel=0.1)
+    assert network.blocks[5].attn.qkv.weight.std() == pytest.approx(0.02, rel=0.05)
+    eps = {m.eps for n, m in network.named_modules() if isinstance(m, torch.nn.LayerNorm) and "pool_" in n}
+    others = {m.eps for n, m in network.named_modules() if isinstance(m, torch.nn.LayerNorm) and "pool_" not in n}
+    assert (eps, others) == ({1e-5}, {1e-6})
+
+
+def test_tables_are_resized_for_other_clips() -> None:
+    with seeded(0):
+        trained, larger = MViTB(4, 4, 32).double().eval(), MViTB(4, 8, 64).double().eval()
+    larger.load_state_dict(larger.adapted(trained.state_dict()))
+    assert larger(torch.zeros(1, 3, 8, 64, 64).double()).shape == (1, 32, 1, 1, 1)
+    assert all(torch.equal(t, trained.state_dict()[n]) for n, t in trained.adapted(trained.state_dict()).items())
+
+
+def test_clips_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ConfigError, match="clips are of 4x48x48 and the network's position tables of 4x32x32"):
+        MViTB(4, 4, 32)(torch.zeros(1, 3, 4, 48, 48))
+
+
+def layers(network: Any) -> list[int]:
+    return [network.layer_of(name) for name, _ in network.named_parameters()]
+
+
+def test_point_12_layers_run_from_the_patches_to_the_last_norm() -> None:
+    found = layers(MViTB(4, 4, 32))
+    assert sorted(set(found)) == list(range(18))
