@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vssl.config import knob
+from vssl.data.rand_augment_config import RandAugmentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +142,36 @@ class SequenceAugmentConfig:
                 _refuse_reversed(name, getattr(self, name))
 
 
-PretrainAugmentConfig = TwoViewAugmentConfig | ClipPairAugmentConfig | SequenceAugmentConfig
-TrainAugmentConfig = ClassifyAugmentConfig | ShortSideAugmentConfig
+@dataclass(frozen=True, kw_only=True)
+class RandomResizedCropAugmentConfig:
+    """One clip as VideoTransformer-pytorch trains on it: a random crop, resized bicubically, mirrored, recoloured."""
+
+    name: Literal["random-resized-crop"] = "random-resized-crop"
+    crop_area: tuple[float, float] = knob(
+        (0.08, 1.0), doc="area, share of the frame: least, most; MaskFeat: 0.5, 1", above=0, at_most=1
+    )
+    crop_aspect: tuple[float, float] = knob(
+        (0.75, 1.3333), doc="its width over its height, log-uniform: least, most", above=0
+    )
+    flip_probability: float = knob(
+        0.5, doc="horizontal flip; 0 where left and right are classes", at_least=0, at_most=1
+    )
+    jitter_probability: float = knob(1.0, doc="colour jitter; MaskFeat: 0", at_least=0, at_most=1)
+    jitter: tuple[float, float, float, float] = knob(
+        (0.4, 0.4, 0.4, 0.0), doc="brightness, contrast, saturation, hue", at_least=0
+    )
+    rand_augment: RandAugmentConfig | None = knob(None, doc="operations in place of the colour jitter; null: none")
+
+    def __post_init__(self) -> None:
+        _refuse_wide_hue(self.jitter)
+        for name in ("crop_area", "crop_aspect"):
+            _refuse_reversed(name, getattr(self, name))
+
+
+PretrainAugmentConfig = (
+    TwoViewAugmentConfig | ClipPairAugmentConfig | RandomResizedCropAugmentConfig | SequenceAugmentConfig
+)
+TrainAugmentConfig = ClassifyAugmentConfig | ShortSideAugmentConfig | RandomResizedCropAugmentConfig
 
 
 def refuse_small_sides(key: str, sides: tuple[int, int] | None, crop_size: int) -> None:

@@ -15,9 +15,16 @@ import torch
 from torch import Generator, Tensor
 
 from vssl.data import augment
-from vssl.data.augment_config import ClipPairAugmentConfig, ShortSideAugmentConfig, TestViewConfig
+from vssl.data.augment import Resampling
+from vssl.data.augment_config import (
+    ClipPairAugmentConfig,
+    RandomResizedCropAugmentConfig,
+    ShortSideAugmentConfig,
+    TestViewConfig,
+)
 from vssl.data.crops import CropDraw, scaled_size, widest_box
 from vssl.data.looks import Look
+from vssl.data.rand_augment import draw_operations
 from vssl.data.samplers import VideoClips
 from vssl.data.sampling import Indices
 from vssl.data.views import DrawnView, Streams, draw_coin, draw_jitter
@@ -34,7 +41,9 @@ class SizedCropView:
     side: int
     crops: tuple[CropDraw, ...]  # attempts, the first that fits is taken
     aspect: tuple[float, float]  # of the largest crop in the middle, where none fits
-    blur_sigma: float | None
+    blur_sigma: float | None = None
+    mode: Resampling = "bilinear"
+    antialias: bool = False
 
     def crop(self, frames: Tensor) -> Tensor:
         planes = augment.to_planes(frames)
@@ -44,7 +53,7 @@ class SizedCropView:
         planes = augment.crop(planes, box)
         if self.blur_sigma is not None:
             planes = augment.blur(planes, self.blur_sigma)
-        return augment.resize(planes, self.side, self.side, "bilinear", antialias=False)
+        return augment.resize(planes, self.side, self.side, self.mode, antialias=self.antialias)
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,36 @@ def draw_sized_crop(area: tuple[float, float], aspect: tuple[float, float], gene
     share, shape, left, top = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
     low, high = (math.log(bound) for bound in aspect)
     return CropDraw(area[0] + (area[1] - area[0]) * share, math.exp(low + (high - low) * shape), False, left, top)
+
+
+@dataclass(frozen=True)
+class RandomResizedCropView:
+    """One random clip in a random crop, resized bicubically with antialiasing, which the public code's time had not."""
+
+    config: RandomResizedCropAugmentConfig
+    crop_size: int
+
+    def draw(self, streams: Streams, clips: VideoClips) -> Sequence[DrawnView]:
+        config, colour, crop = self.config, streams("colour"), streams("crop")
+        jittered = draw_coin(config.jitter_probability, colour)
+        jitter = draw_jitter(config.jitter, colour)
+        operations = draw_operations(config.rand_augment, streams("operations")) if config.rand_augment else ()
+        look = Look(
+            jitter=jitter if jittered and not operations else None,
+            flip=draw_coin(config.flip_probability, streams("flip")),
+            operations=operations,
+        )
+        return [
+            SizedCropView(
+                indices=clips.draw(streams("clip")),
+                look=look,
+                side=self.crop_size,
+                crops=tuple(draw_sized_crop(config.crop_area, config.crop_aspect, crop) for _ in range(_ATTEMPTS)),
+                aspect=config.crop_aspect,
+                mode="bicubic",
+                antialias=True,
+            )
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)

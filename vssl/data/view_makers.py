@@ -3,18 +3,21 @@
 from vssl.data.augment_config import (
     ClipPairAugmentConfig,
     PretrainAugmentConfig,
+    RandomResizedCropAugmentConfig,
     SequenceAugmentConfig,
     ShortSideAugmentConfig,
     TestViewConfig,
     TrainAugmentConfig,
 )
-from vssl.data.clip_views import ClipPairView, LegacyTestView, ShortSideView
+from vssl.data.clip_views import ClipPairView, LegacyTestView, RandomResizedCropView, ShortSideView
 from vssl.data.long_views import SequenceViews
 from vssl.data.views import ClassifyView, TestView, TwoView, ViewMaker
 
 
 def view_for_pretraining(config: PretrainAugmentConfig, crop_size: int) -> ViewMaker:
-    """Two views of a video, or one for an objective that compares videos."""
+    """Two views of a video, or one for an objective that looks at one or compares videos."""
+    if isinstance(config, RandomResizedCropAugmentConfig):
+        return RandomResizedCropView(config, crop_size)
     if isinstance(config, SequenceAugmentConfig):
         return SequenceViews(config, crop_size)
     if isinstance(config, ClipPairAugmentConfig):
@@ -24,6 +27,8 @@ def view_for_pretraining(config: PretrainAugmentConfig, crop_size: int) -> ViewM
 
 def view_for_training(config: TrainAugmentConfig, crop_size: int) -> ViewMaker:
     """One view of a video, to learn its class from."""
+    if isinstance(config, RandomResizedCropAugmentConfig):
+        return RandomResizedCropView(config, crop_size)
     if isinstance(config, ShortSideAugmentConfig):
         return ShortSideView(config, crop_size)
     return ClassifyView(config, crop_size)

@@ -59,6 +59,7 @@ class Method(Protocol):
 METHODS = {
     "vicc": "vssl.methods.vicc:ViCC",
     "fgkvmem": "vssl.methods.fgkvmem:FGKVMem",
+    "maskfeat": "vssl.methods.maskfeat:MaskFeat",
     "carl": "vssl.methods.carl:CARL",
 }
 

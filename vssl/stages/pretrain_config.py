@@ -2,13 +2,25 @@
 
 from dataclasses import dataclass
 
-from vssl.backbones.backbone_config import BackboneConfig, FrameBackboneConfig, S3DConfig
+from vssl.backbones.backbone_config import (
+    BackboneConfig,
+    FrameBackboneConfig,
+    MViTBConfig,
+    S3DConfig,
+    refuse_other_clips,
+)
 from vssl.config import knob, nested
-from vssl.data.augment_config import PretrainAugmentConfig, SequenceAugmentConfig, TwoViewAugmentConfig
+from vssl.data.augment_config import (
+    PretrainAugmentConfig,
+    RandomResizedCropAugmentConfig,
+    SequenceAugmentConfig,
+    TwoViewAugmentConfig,
+)
 from vssl.data.dataset_config import ClipsConfig
 from vssl.data.sampling_config import LongConfig
 from vssl.methods.carl_config import CARLConfig
 from vssl.methods.fgkvmem_config import FGKVMemConfig
+from vssl.methods.maskfeat_config import MaskFeatConfig
 from vssl.methods.vicc_config import ViCCConfig
 from vssl.optim_config import CosineConfig, OptimConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
 from vssl.stages.knn_monitor_config import KNNMonitorConfig
@@ -21,7 +33,7 @@ class PretrainConfig:
     epochs: int = knob(doc="epochs to train", at_least=1)
     schedule_epochs: int | None = knob(None, doc="length of the learning rate schedule in epochs; null: `epochs`")
     global_batch_size: int = knob(doc="videos per step over all ranks", at_least=1)
-    method: ViCCConfig | FGKVMemConfig | CARLConfig = nested(ViCCConfig, doc="the learning objective")
+    method: ViCCConfig | FGKVMemConfig | MaskFeatConfig | CARLConfig = nested(ViCCConfig, doc="the learning objective")
     backbone: BackboneConfig = nested(S3DConfig, doc="the network whose features are learned")
     data: ClipsConfig = knob(doc="videos and clips")
     augment: PretrainAugmentConfig = nested(TwoViewAugmentConfig, doc="how a clip becomes views")
@@ -49,6 +61,7 @@ class PretrainConfig:
             )
         refuse_endless_warmup(self.schedule, self.schedule_epochs or self.epochs)
         self._refuse_clips_where_sequences_are_meant()
+        self._refuse_what_cannot_be_masked()
         if isinstance(self.method, ViCCConfig):
             _refuse_remainder("method.queue_len", self.method.queue_len, "global_batch_size", self.global_batch_size)
         _refuse_remainder(
@@ -60,6 +73,29 @@ class PretrainConfig:
         streams = frozenset({"main", "second"}) if self.method.main_stream else frozenset()
         file = {"initial"} if isinstance(self.method, CARLConfig) and self.method.initial != "none" else frozenset()
         return frozenset({"dataset"}) | motion | streams | file
+
+    def _refuse_what_cannot_be_masked(self) -> None:
+        """MaskFeat reads one view of a clip with MViT, and has something to hide."""
+        refuse_other_clips(self.backbone, num_frames=self.data.num_frames, sides=(self.data.crop_size,))
+        masks = isinstance(self.method, MaskFeatConfig)
+        if isinstance(self.augment, RandomResizedCropAugmentConfig) != masks:
+            raise ValueError(
+                f"augment.name is {self.augment.name} and method.name is {self.method.name}; random-resized-crop "
+                "makes the one view that maskfeat reads, and goes with it alone"
+            )
+        if not isinstance(self.method, MaskFeatConfig):
+            return
+        if not isinstance(self.backbone, MViTBConfig):
+            raise ValueError(
+                f"backbone.name is {self.backbone.name}, and maskfeat reads the tokens of mvit_b; set it to mvit_b"
+            )
+        side = self.backbone.image_size // 16
+        grid = (self.backbone.num_frames // 2, side, side)
+        if not all(self.method.hides(grid)):
+            raise ValueError(
+                f"method.mask_ratio is {self.method.mask_ratio}, which of {grid[0]} x {side} x {side} patches hides "
+                "none; raise it, or take larger clips"
+            )
 
     def _refuse_clips_where_sequences_are_meant(self) -> None:
         """Long views of a video go with CARL and a network of single frames, and all of these with one another."""
