@@ -53,7 +53,7 @@ def make_plan(
         composer=composer,
         classes=ResourceClasses(templates.files("resources", checkout), overrides),
         scale=scale,
-        data=line.data or scale.data or sweep.data,
+        data=line.data or scale.dataset(sweep.name) or sweep.data,
         stages=line.stages,
     )
     return Expansion(

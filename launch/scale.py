@@ -1,6 +1,6 @@
 """A scale: patches for kinds and for recipes, so that the same graph runs in days, minutes or seconds.
 
-data: motions_demo            # dataset of the templates that name none
+data: {"carl_*": phases_demo, "*": motions_demo}    # by the sweep's name: dataset of the templates that name none
 resources: cpu                # what every stage asks for
 kinds: {linear: {epochs: 20}}
 recipes: {vicc_cross: {epochs: 4}, "fgkvmem_*": {seed: 1}}     # * stands for anything
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launch.marked_yaml import load
+from launch.marked_yaml import Marked, load
 from vssl.config import ConfigError, nearest
 from vssl.stages import STAGES
 
@@ -20,10 +20,14 @@ from vssl.stages import STAGES
 @dataclass(frozen=True, kw_only=True)
 class Scale:
     name: str
-    data: str | None = None
+    data: Mapping[str, str] = field(default_factory=dict)
     resources: str | None = None
     kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def dataset(self, sweep: str) -> str | None:
+        """Of the templates of a sweep that name none: that of the first pattern that the sweep's name fits."""
+        return next((name for pattern, name in self.data.items() if fnmatch.fnmatchcase(sweep, pattern)), None)
 
     def settings(self, kind: str, recipe: str | None) -> Iterator[tuple[str, Any]]:
         """(key, value) of the patch of a kind, then of those of its recipe; where two disagree, the later one holds."""
@@ -54,7 +58,14 @@ def read_scale(folder: Path, name: str, recipes: list[str]) -> Scale:
                 patches[group][key] = patch.plain()
     return Scale(
         name=name,
-        data=keys["data"].text("`data`") if "data" in keys else None,
+        data=_datasets(keys["data"]) if "data" in keys else {},
         resources=keys["resources"].text("`resources`") if "resources" in keys else None,
         **patches,
     )
+
+
+def _datasets(written: Marked) -> dict[str, str]:
+    """A dataset for all sweeps, or one for each pattern of their names."""
+    if not isinstance(written.plain(), Mapping):
+        return {"*": written.text("`data`")}
+    return {pattern: name.text(f"the dataset of {pattern}") for pattern, name in written.mapping("`data`").items()}

@@ -26,6 +26,7 @@ Layout = Literal[
 class GeneratedConfig:
     """A labelled set of real encoded video files, made on this machine: classes differ by motion, share appearance."""
 
+    name: Literal["motions"] = knob("motions", doc="which set", since="0.2", neutral="motions")
     videos_per_class_train: int = knob(20, doc="videos per class in the train split", at_least=1)
     videos_per_class_test: int = knob(8, doc="videos per class in the test split", at_least=1)
     classes: int = knob(6, doc="number of motion classes", at_least=2, at_most=8)
@@ -61,6 +62,25 @@ class GeneratedConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhasesConfig:
+    """Videos of one process in phases, at varying speed and with pauses, every frame labelled; in Pouring's layout."""
+
+    name: Literal["phases"] = "phases"
+    videos_train: int = knob(24, doc="videos in the train split", at_least=2)
+    videos_val: int = knob(10, doc="videos in the val split", at_least=2)
+    phases: int = knob(4, doc="phases of the process", at_least=2, at_most=5)
+    size: int = knob(64, doc="height and width, pixels; an even number", at_least=32)
+    frames: tuple[int, int] = knob((40, 80), doc="frames of a video: least, most", at_least=16)
+    pauses: float = knob(0.5, doc="probability that a phase is interrupted for a while", at_least=0, at_most=1)
+    drift: float = knob(0.3, doc="deviation of the camera, pixels per frame", at_least=0)
+    seed: int = knob(0, doc="of textures, speeds and pauses")
+
+    def __post_init__(self) -> None:
+        if self.frames[0] > self.frames[1]:
+            raise ValueError(f"frames is {list(self.frames)}: least before most, as in {[*reversed(self.frames)]}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetConfig:
     """Where a dataset lies and how it is laid out. Its identity is the digest that `prepare` takes of its content."""
 
@@ -81,7 +101,7 @@ class DatasetConfig:
     max_broken_share: float = knob(
         0.05, doc="prepare refuses a dataset with a larger share of unreadable files", at_least=0, at_most=1
     )
-    generated: GeneratedConfig | None = knob(None, doc="make the videos instead of reading a folder")
+    generated: GeneratedConfig | PhasesConfig | None = knob(None, doc="make the videos instead of reading a folder")
     fold: int = knob(
         1,
         doc="which of the published divisions into train and test, where there are several: UCF101 and HMDB51 have 3",

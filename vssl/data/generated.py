@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.resources import files
@@ -72,17 +72,42 @@ def generate(config: GeneratedConfig, root: Path, say: Callable[[str], None]) ->
     """
     if root.is_dir():
         return
-    _photographs()
     counts = {"train": config.videos_per_class_train, "test": config.videos_per_class_test}
     wanted = [(split, label, n) for split in _SPLITS for n in range(counts[split]) for label in range(config.classes)]
+    folders = [f"{split}/{name}" for split in _SPLITS for name in CLASSES[: config.classes]]
+    made_whole(root, folders, partial(_make, config), wanted, say)
+
+
+def made_whole(
+    root: Path,
+    folders: Sequence[str],
+    make: Callable[[Path, Any], None],
+    wanted: Sequence[Any],
+    say: Callable[[str], None],
+    finish: Callable[[Path], None] = lambda aside: None,
+) -> None:
+    """Fill a folder with videos, whole or not at all.
+
+    Args:
+        root: the folder; it is not there yet.
+        folders: inside of it, made before the videos.
+        make: (folder, one of `wanted`) -> writes a video; called in processes.
+        wanted: a video each.
+        say: takes lines for the person who watches.
+        finish: writes what goes with all videos.
+
+    Raises:
+        ConfigError: no photographs are installed.
+    """
+    _photographs()
     aside = root.with_name(f".{root.name}.{uuid.uuid4().hex}.tmp")
-    for split in _SPLITS:
-        for name in CLASSES[: config.classes]:
-            (aside / split / name).mkdir(parents=True)
+    for name in folders:
+        (aside / name).mkdir(parents=True)
     try:
-        made = in_processes(partial(_make, config, aside), wanted, len(os.sched_getaffinity(0)))
+        made = in_processes(partial(make, aside), wanted, len(os.sched_getaffinity(0)))
         for _ in track(made, len(wanted), "making videos", say):
             pass
+        finish(aside)
         try:
             aside.rename(root)
         except OSError:
@@ -127,7 +152,7 @@ def render(config: GeneratedConfig, look: Look, split: str, label: int, number: 
     tint = _colour(config, split, label, number)
     for shot, (first, last) in enumerate(pairwise(bounds)):
         shared = np.random.default_rng([config.seed, _SPLITS.index(split), number, shot, 1])
-        scene = _Scene(look, config.drift, tint, shared)
+        scene = Scene(look, config.drift, tint, shared)
         for pose in path_of(CLASSES[label], last - first, shared):
             yield scene.draw(pose, shared)
 
@@ -166,7 +191,7 @@ def path_of(motion: str, frames: int, rng: np.random.Generator) -> list[Pose]:
     ]
 
 
-class _Scene:
+class Scene:
     """Textures, outline and camera of one shot."""
 
     def __init__(self, look: Look, drift: float, tint: Tint, rng: np.random.Generator) -> None:

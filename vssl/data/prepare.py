@@ -21,7 +21,7 @@ import pandas as pd
 from vssl.artifacts import canonical_json, read_json, sha256_text, write_atomic, write_json, write_text
 from vssl.config import ConfigError, build
 from vssl.data.census import census, tell
-from vssl.data.dataset_config import DatasetConfig
+from vssl.data.dataset_config import DatasetConfig, PhasesConfig
 from vssl.data.examine import FOUND, examine_all
 from vssl.data.label_runs import FILE as FRAMES_FILE
 from vssl.data.label_runs import LabelsDoNotFit, Run, runs_of, runs_table
@@ -56,7 +56,11 @@ def prepare(config: DatasetConfig, sources: Path, say: Say) -> dict[str, Any]:
     """
     folder = sources / config.key()
     root = dataset_root(config, sources)
-    if config.generated is not None:
+    if isinstance(config.generated, PhasesConfig):
+        from vssl.data.generated_phases import generate_phases
+
+        generate_phases(config.generated, root, say)
+    elif config.generated is not None:
         from vssl.data.generated import generate
 
         generate(config.generated, root, say)
