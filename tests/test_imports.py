@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, list[str]] = {
     "vssl.weights": [*PLAIN, "vssl.published", "vssl.published_slowfast", "vssl.published_v*"],
     "vssl.exchange": [*PLAIN, "vssl.published", "vssl.weights", "vssl.inert_pickles"],
     "vssl.optim": [*CONFIGS, "vssl.lamb"],
-    "vssl.plots_*": [*PLAIN, "vssl.plots"],
+    "vssl.plots_*": [*PLAIN, "vssl.plots", "vssl.plots_*"],
     "vssl.*": [*PLAIN, "vssl.distributed"],
     "launch": [],
     "launch.*": [*CONFIGS, "vssl.artifacts", "vssl.run", "vssl.stages", "vssl.tracking", "launch", "launch.*"],

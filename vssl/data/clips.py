@@ -76,9 +76,9 @@ class ClipDataset:
             if motion is None:
                 raise StageError(f"data.modality is {config.modality} and no optical flow is given; bind `motion`")
             rows = with_motion(rows, motion)
-        self._sampler = build_sampler(config.sampling, config.num_frames, config.frame_stride)
+        self.sampler = build_sampler(config.sampling, config.num_frames, config.frame_stride)
         what = f"clips of {config.num_frames} frames at stride {config.frame_stride}"
-        rows = long_enough(rows, [lengths[m] for m in self.modalities], self._sampler.keeps, what)
+        rows = long_enough(rows, [lengths[m] for m in self.modalities], self.sampler.keeps, what)
         self.videos = rows
         self.dropped_short = before - len(rows)
         self._videos = [self._video(row, motion) for row in rows.to_dict("records")]
@@ -158,7 +158,7 @@ class ClipDataset:
         def streams(purpose: str) -> Generator:
             return stream(self.seed, epoch, video.video_id, purpose)
 
-        views = self.view.draw(streams, VideoClips(video.total, video.fps, self._sampler))
+        views = self.view.draw(streams, VideoClips(video.total, video.fps, self.sampler))
         wanted = np.unique(np.concatenate([view.indices for view in views]))
         tensors = {}
         for modality in self.modalities:

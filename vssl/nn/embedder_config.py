@@ -12,6 +12,11 @@ class TransformerEmbedderConfig:
 
     name: Literal["transformer"] = "transformer"
     layers: int = knob(3, doc="encoder layers", at_least=1)
+    positions: bool = knob(
+        True,
+        doc="codes of a frame's place are added; by these alone an untrained encoder puts frames in order of time, "
+        "whatever they show",
+    )
     dim: int = knob(256, doc="size of a frame in the encoder; an even number", at_least=2)
     heads: int = knob(8, doc="heads of the attention", at_least=1)
     ff_dim: int = knob(1024, doc="hidden size of a layer's perceptron", at_least=1)

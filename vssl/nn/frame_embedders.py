@@ -122,7 +122,9 @@ class TransformerEmbedder(nn.Module):
             vectors = linear(drop(features, probability)).flatten(0, 1)
             features = torch.unflatten(F.relu(norm(vectors)), 0, (sequences, count))
         frames = self.enter(features)
-        frames = drop(frames + sincos_positions(count, self.config.dim, trained_count).to(frames), probability)
+        if self.config.positions:
+            frames = frames + sincos_positions(count, self.config.dim, trained_count).to(frames)
+        frames = drop(frames, probability)
         for layer in self.layers:
             frames = layer(frames, mask, drop)
         embeddings: Tensor = self.embed(frames)

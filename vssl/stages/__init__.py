@@ -122,6 +122,13 @@ STAGES: dict[str, StageKind] = {
         makes={"predictions": "predictions", "metrics": "metrics", "plots": "plots"},
         main="predictions",
     ),
+    "alignment": StageKind(
+        entry="vssl.stages.alignment:run",
+        config="vssl.stages.alignment_config:AlignmentConfig",
+        roles={"dataset": _DATASET, "weights": _WEIGHTS, "initial": Role(types=("weights",))},
+        makes={"features": "features", "metrics": "metrics", "plots": "plots"},
+        main="features",
+    ),
     "fusion": StageKind(
         entry="vssl.stages.fusion:run",
         config="vssl.stages.fusion_config:FusionConfig",

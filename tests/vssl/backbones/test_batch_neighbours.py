@@ -38,7 +38,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "mvit_b": [{"width": 4, "num_frames": 8, "image_size": 32}],
     "tiny": [{"width": 4}],
     "frame_resnet50": [{"layers": 3}],
-    "tiny_frames": [{}],
+    "tiny_frames": [{"width": 4, "layers": layers} for layers in (3, 4)],
 }
 CASES = [
     pytest.param(

@@ -1,0 +1,174 @@
+"""The sweeps of CARL: the graph, every value of the published table (card, section 3), and a smoke run of one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch import planner
+from launch.plan import Plan
+from tests.lines import run_here
+from tests.planning import plan_of
+from vssl.artifacts import read_json
+from vssl.config import ConfigError
+from vssl.data.decode import inspect
+
+SHARED = {
+    "seed": 1,
+    "backbone": {"name": "frame_resnet50", "layers": 4},
+    "optim": {"name": "adam", "base_lr": 1e-4, "betas": [0.9, 0.999], "weight_decay": 1e-5},
+    "schedule": {"name": "open_cosine", "final_lr": 0.0, "warmup_epochs": 0},
+    "runtime": {"amp": "fp16", "workers": 4},
+}
+EMBEDDER = {
+    "name": "transformer", "dim": 256, "heads": 8, "ff_dim": 1024, "fc_dims": [512, 512], "embedding_dim": 128,
+    "dropout": 0.1, "positions": True,
+}  # fmt: skip
+METHOD = {
+    "name": "carl", "objective": "scl", "frozen_layers": 3, "block": 40, "proj_dim": 128, "temperature": 0.1,
+    "variance": 10.0, "clip_norm": 10.0, "masked_weight": 1e-6, "zero_rows": True,
+}  # fmt: skip
+VIEWS = {
+    "name": "sequence", "num_views": 2, "crop_area": [0.8, 1.0], "crop_aspect": [0.75, 1.3333],
+    "flip_probability": 0.5, "jitter_probability": 0.8, "jitter": [0.8, 0.8, 0.8, 0.2], "grey_probability": 0.2,
+    "blur_sigma": [0.1, 2.0],
+}  # fmt: skip
+# sweep -> the column of the table, under its own words
+SINGLE: dict[str, Any] = {"per_gpu": 1, "negatives": "single_noself", "overlap": 0.2}
+TABLE: dict[str, dict[str, Any]] = {
+    "pouring": SINGLE | {"frames": 240, "layers": 2, "epochs": 500},
+    "pennaction": SINGLE | {"frames": 80, "layers": 3, "epochs": 300},
+    "finegym": SINGLE | {"frames": 240, "layers": 3, "epochs": 300},
+    "k400_pretrain": {
+        "frames": 80, "layers": 2, "epochs": 10, "per_gpu": 2, "negatives": "batch_noself", "overlap": 1.0,
+    },
+}  # fmt: skip
+
+
+def paper(sweep: str, monkeypatch: pytest.MonkeyPatch, *words: str) -> Plan:
+    """A plan at paper scale where the file of ImageNet weights is."""
+    monkeypatch.setattr(planner, "_digest_of_file", lambda path: f"{len(str(path)):064d}")
+    return plan_of(f"sweep=carl_{sweep}", *words)
+
+
+def nested(config: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    return {k: nested(config[k], v) if isinstance(v, dict) else config[k] for k, v in part.items()}
+
+
+@pytest.mark.parametrize("sweep", TABLE)
+def test_pretraining_has_the_published_values(sweep: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    row, plan = TABLE[sweep], paper(sweep, monkeypatch)
+    config = plan["pretrain-k400" if sweep == "k400_pretrain" else "pretrain"].config
+    expected = SHARED | {
+        "epochs": row["epochs"],
+        "global_batch_size": 4 * row["per_gpu"],  # on 4 GPUs
+        "method": METHOD
+        | {
+            "embedder": EMBEDDER | {"layers": row["layers"]},
+            "negatives": row["negatives"],
+            "videos_per_loss": row["per_gpu"],
+            "initial": "imagenet",
+        },
+        "data": {
+            "num_frames": row["frames"],
+            "crop_size": 224,
+            "statistics": "imagenet",
+            "sampling": {
+                "name": "long", "frames": "stretched", "max_rate": 1.5, "min_overlap": row["overlap"],
+                "crops_in_time": sweep == "finegym", "num_context_frames": 1,
+            },
+        },
+        "augment": VIEWS | {"blur_probability": 0.0 if sweep == "finegym" else 0.5},
+    }  # fmt: skip
+    assert nested(config, expected) == expected
+
+
+def test_evaluations_have_the_published_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    common = {"centre_crop": 224, "unit_embeddings": True, "ks": [5, 10, 15]}
+    expected = {
+        "pouring": common | {"stride": 5, "fractions": [0.1, 0.5, 1.0], "by_action": False},
+        "pennaction": common | {"stride": 2, "fractions": [1.0], "by_action": True},
+        "finegym": common
+        | {
+            "tasks": ["probe"], "fractions": [0.1, 0.5, 1.0], "probe_lr": 50.0, "probe_epochs": 100,
+            "probe_batch_size": 10,
+        },
+    }  # fmt: skip
+    for sweep, part in expected.items():
+        plan, row = paper(sweep, monkeypatch), TABLE[sweep]
+        for name in ("align", "align-untrained"):
+            config = plan[name].config
+            assert nested(config, part) == part
+            assert config["embedder"] == EMBEDDER | {"layers": row["layers"]}
+            assert config["data"]["num_frames"] == row["frames"]
+            assert config["data"]["test_split"] == "val"
+    k400 = paper("k400_pretrain", monkeypatch)["align-k400"].config
+    assert (k400["actions"], k400["by_action"]) == (["baseball_pitch"], True)
+
+
+def test_weights_of_images_are_an_input_at_paper_scale_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"/data/pretrained/.*cannot be read.*absolute path"):
+        plan_of("sweep=carl_pouring")
+    plan = paper("pouring", monkeypatch)
+    assert [one.source for one in plan["pretrain"].inputs["initial"]] == ["file:/data/pretrained/resnet50-0676ba61.pth"]
+    for scale in ("demo", "smoke"):
+        assert "initial" not in plan_of("sweep=carl_pouring", f"scale={scale}")["pretrain"].inputs
+    none = ("stages.pretrain.method.initial=none", "stages.align.initial=none", "stages.align-untrained.initial=none")
+    without = plan_of("sweep=carl_pouring", *none)
+    assert "initial" not in without["pretrain"].inputs
+
+
+@pytest.mark.parametrize("scale", ["paper", "demo", "smoke"])
+def test_what_follows_what_at_every_scale(scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for sweep in ("pouring", "pennaction", "finegym"):
+        plan = paper(sweep, monkeypatch, f"scale={scale}")
+        assert plan["align"].parents == ("pretrain",)
+        assert plan["align-untrained"].parents == ()
+        seen = {key: plan["align"].config[key] for key in plan["align"].config if key != "seed"}
+        assert seen == {key: plan["align-untrained"].config[key] for key in seen}
+    plan = paper("k400_pretrain", monkeypatch, f"scale={scale}")
+    assert plan["align-k400"].parents == ("pretrain-k400",)
+    for name in ("pouring", "pennaction", "finegym"):
+        after = plan[f"pretrain-{name}"]
+        assert after.config["method"]["embedder"]["layers"] == 2
+        assert plan[f"align-{name}"].parents == (f"pretrain-{name}",)
+        if scale == "paper":
+            assert after.parents == ("pretrain-k400",)
+
+
+@pytest.mark.parametrize("scale", ["paper", "demo", "smoke"])
+def test_the_ablation_compares_objectives_over_seeds(scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = paper("ablation", monkeypatch, f"scale={scale}")
+    lanes = [stage.name for stage in plan]
+    assert len(lanes) == 2 * (3 * 5 + 3)
+    for positions in ("true", "false"):
+        for seed in range(3):
+            for objective in ("carl", "tcc"):
+                trained = f"pretrain-{objective}-positions-{positions}.{seed}"
+                assert plan[f"align-{objective}-positions-{positions}.{seed}"].parents == (trained,)
+                assert plan[trained].config["method"]["embedder"]["positions"] == (positions == "true")
+            untrained = plan[f"align-untrained-positions-{positions}.{seed}"]
+            assert untrained.parents == ()
+            assert untrained.config["embedder"]["positions"] == (positions == "true")
+        for objective in ("untrained", "tcc", "carl"):
+            of = f"{objective}-positions-{positions}"
+            assert plan[f"mean-{of}"].parents == tuple(f"align-{of}.{seed}" for seed in range(3))
+    carl, tcc = (plan[f"pretrain-{objective}-positions-true.0"].config for objective in ("carl", "tcc"))
+    assert (tcc["method"]["objective"], tcc["method"]["videos_per_loss"], tcc["augment"]["num_views"]) == ("tcc", 2, 1)
+    assert carl["method"]["embedder"] == tcc["method"]["embedder"]
+
+
+def test_a_smoke_run_ends_with_measures_and_a_film(tmp_path: Path) -> None:
+    said = run_here("sweep=carl_pouring", "scale=smoke", "executor=local", f"root={tmp_path}")
+    assert said.code == 0, said.out + said.err
+    folders = {path.name: path for path in (tmp_path / "stages").glob("alignment-*")}
+    assert len(folders) == 2
+    for folder in folders.values():
+        metrics = read_json(folder / "artifacts" / "metrics")
+        assert metrics is not None
+        assert {"kendalls_tau", "ap_at_5", "top1", "top1_at_0.1", "progression_r2", "chance_top1"} <= set(metrics)
+        assert metrics["train_videos"] == 4
+        assert inspect(folder / "artifacts" / "plots" / "alignment.mp4").frames >= 16
+        names = {path.name for path in (folder / "artifacts" / "plots").iterdir()}
+        assert names == {"alignment.mp4", "similarity.png", "trajectories.png"}
+        assert len([*(folder / "artifacts" / "features" / "val").rglob("*.npz")]) == 3

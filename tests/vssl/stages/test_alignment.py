@@ -1,0 +1,154 @@
+"""The alignment stage: what is exported, that it does not depend on chunks and ranks, and what its warp is worth."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vssl.artifacts import Artifact, StageFolder, read_json
+from vssl.config import ConfigError, build
+from vssl.data.dataset_config import DatasetConfig
+from vssl.data.prepare import prepare
+from vssl.evals.alignment import chance_phase_error, phase_error
+from vssl.evals.dtw import align
+from vssl.run import Run, StageError, Stopped
+from vssl.stages import alignment, pretrain
+from vssl.stages.alignment_config import AlignmentConfig
+from vssl.stages.pretrain_config import PretrainConfig
+
+EMBEDDER = {
+    "name": "transformer", "positions": False, "layers": 1, "dim": 16, "heads": 2, "ff_dim": 32, "fc_dims": [32, 32],
+    "embedding_dim": 16,
+}  # fmt: skip
+BACKBONE = {"name": "tiny_frames", "width": 4}
+DATA = {"dataset": {"name": "p"}, "num_frames": 16, "crop_size": 32, "sampling": {"name": "long"}}
+PHASES = 4
+
+
+def aligning(**changes: Any) -> AlignmentConfig:
+    given = {
+        "backbone": BACKBONE, "embedder": EMBEDDER, "data": DATA | {"test_split": "val"}, "centre_crop": 0,
+        "stride": 2, "block": 16, "runtime": {"threads": 1, "device": "cpu"},
+    }  # fmt: skip
+    return build(AlignmentConfig, given | changes)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    root = tmp_path_factory.mktemp("phases")
+    knobs = {"name": "phases", "videos_train": 8, "videos_val": 4, "phases": PHASES, "size": 32, "frames": [24, 40]}
+    lists = {"train": "train.pkl", "val": "val.pkl"}
+    config = build(DatasetConfig, {"name": "p", "layout": "lists", "lists": lists, "generated": knobs})
+    record = prepare(config, root / "sources", lambda text: None)
+    return Artifact(type="dataset", path=root / "sources" / config.key(), digest=record["digest"], origin="source:p")
+
+
+def run_in(folder: Path, function: Callable[..., Any], config: Any, inputs: Any, **arguments: Any) -> dict[str, float]:
+    folder.mkdir(parents=True, exist_ok=True)
+    found: dict[str, float] = function(config, inputs, Run(StageFolder(folder), **arguments))
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(dataset: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an alignment of a network that learned for half a minute's worth of steps."""
+    root = tmp_path_factory.mktemp("trained")
+    method = {"name": "carl", "frozen_layers": 0, "recompute": False, "embedder": EMBEDDER, "proj_dim": 16}
+    config = build(
+        PretrainConfig,
+        {
+            "epochs": 20, "global_batch_size": 2, "backbone": BACKBONE, "data": DATA, "method": method,
+            "augment": {"name": "sequence", "flip_probability": 0.0}, "optim": {"name": "adam", "base_lr": 0.002},
+            "schedule": {"name": "open_cosine"}, "runtime": {"threads": 1, "device": "cpu"},
+        },
+    )  # fmt: skip
+    run_in(root / "pretrain", pretrain.run, config, {"dataset": (dataset,)})
+    weights = Artifact(
+        type="weights", path=root / "pretrain" / "artifacts" / "weights", digest="0" * 64, origin="pretrain"
+    )
+    run_in(root / "align", alignment.run, aligning(), {"dataset": (dataset,), "weights": (weights,)})
+    return root / "align"
+
+
+def exported(folder: Path, split: str) -> dict[str, dict[str, np.ndarray]]:
+    files = sorted((folder / "artifacts" / "features" / split).rglob("*.npz"))
+    return {path.stem: dict(np.load(path)) for path in files}
+
+
+def test_every_frame_is_exported_with_its_label(trained: Path) -> None:
+    for split, count in (("train", 8), ("val", 4)):
+        videos = exported(trained, split)
+        assert len(videos) == count
+        for video in videos.values():
+            assert video["embeddings"].shape == (len(video["labels"]), 16)
+            assert set(video["labels"].tolist()) == set(range(PHASES))
+
+
+def test_point_14_embeddings_have_length_one_and_come_before_the_projector(trained: Path) -> None:
+    for video in exported(trained, "val").values():
+        np.testing.assert_allclose(np.linalg.norm(video["embeddings"], axis=1), 1, atol=1e-5)
+
+
+def test_the_warp_lays_phases_over_one_another_better_than_chance(trained: Path) -> None:
+    """What the film shows: over all ordered pairs of test videos."""
+    videos = [*exported(trained, "val").values()]
+    errors, chances = [], []
+    for query in videos:
+        for key in videos:
+            if query is not key:
+                warp = align(query["embeddings"], key["embeddings"])
+                errors.append(phase_error(query["labels"], key["labels"], warp))
+                chances.append(chance_phase_error(query["labels"], key["labels"]))
+    assert np.mean(chances) > 0.6
+    assert np.mean(errors) < 0.7 * np.mean(chances)
+
+
+def test_measures_and_pictures(trained: Path) -> None:
+    metrics = read_json(trained / "artifacts" / "metrics")
+    assert metrics is not None
+    assert metrics["kendalls_tau"] > 0.2
+    assert metrics["top1"] > metrics["chance_top1"]
+    assert metrics["ap_at_5"] > metrics["chance_ap"]
+    assert metrics["frames"] == sum(
+        len(video["labels"]) for split in ("train", "val") for video in exported(trained, split).values()
+    )
+    names = {path.name for path in (trained / "artifacts" / "plots").iterdir()}
+    assert names == {"alignment.mp4", "similarity.png", "trajectories.png"}
+
+
+def test_chunks_do_not_show(dataset: Artifact, tmp_path: Path) -> None:
+    """An untrained network's embeddings, whatever goes through it at a time; a limited view of time does show."""
+    inputs = {"dataset": (dataset,)}
+    embeddings = {}
+    for name, changes in (("a", {"block": 16}), ("b", {"block": 7}), ("c", {"sequence": 10})):
+        run_in(tmp_path / name, alignment.run, aligning(tasks=["tau"], **changes), inputs)
+        embeddings[name] = np.concatenate([v["embeddings"] for v in exported(tmp_path / name, "val").values()])
+    np.testing.assert_allclose(embeddings["a"], embeddings["b"], atol=1e-5)
+    assert np.abs(embeddings["a"] - embeddings["c"]).max() > 1e-3
+
+
+def test_actions_are_measured_by_themselves_and_averaged(dataset: Artifact, tmp_path: Path) -> None:
+    config = aligning(by_action=True, fractions=[1.0], tasks=["tau", "probe"], probe_epochs=3, probe_lr=1.0)
+    metrics = run_in(tmp_path / "a", alignment.run, config, {"dataset": (dataset,)})
+    assert metrics["kendalls_tau_pouring"] == metrics["kendalls_tau"]
+    assert metrics["top1"] == metrics["top1_at_1"]
+    with pytest.raises(StageError, match="did you mean `pouring`"):
+        run_in(tmp_path / "b", alignment.run, aligning(actions=["pourin"]), {"dataset": (dataset,)})
+
+
+def test_a_stop_is_heeded(dataset: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run_in(tmp_path, alignment.run, aligning(), {"dataset": (dataset,)}, stop_requested=lambda: True)
+
+
+def test_what_cannot_be_evaluated_is_refused() -> None:
+    for changes, word in (
+        ({"backbone": {"name": "tiny"}}, "sees clips"),
+        ({"data": {"dataset": {"name": "p"}}}, "set it to long"),
+        ({"tasks": ["classification", "probe"]}, "keep one"),
+        ({"fractions": []}, "each need a value"),
+    ):
+        with pytest.raises(ConfigError, match=word):
+            aligning(**changes)

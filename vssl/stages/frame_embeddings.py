@@ -1,0 +1,114 @@
+"""Embeddings of every frame of a split, written video by video as they are made, and brought to all ranks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vssl.artifacts import write_atomic
+from vssl.data.clips import ClipDataset
+from vssl.data.label_runs import Labels
+from vssl.data.samplers import Long
+from vssl.data.sampling_long import chunks
+from vssl.data.whole_videos import Chunk, frame_chunks
+from vssl.device import autocast
+from vssl.distributed import all_gather_object, any_true, is_main, rank, world_size
+from vssl.methods.carl import FrameEncoder
+from vssl.run import Run, Stopped
+from vssl.stages.alignment_config import AlignmentConfig
+
+Embeddings = NDArray[np.float32]  # (T, D)
+
+
+@dataclass(frozen=True)
+class EmbeddedVideo:
+    """All frames of a video, in order."""
+
+    video_id: str
+    index: int  # in its dataset
+    action: int  # class of the video
+    embeddings: Embeddings  # (T, D)
+    labels: Labels  # (T,), -1 where a frame has none
+
+
+@torch.no_grad()
+def embed_split(
+    config: AlignmentConfig,
+    encoder: FrameEncoder,
+    dataset: ClipDataset,
+    labels: dict[str, Labels],
+    run: Run,
+    *,
+    split: str,
+    device: torch.device,
+) -> list[EmbeddedVideo]:
+    """Every video of a split, in manifest order; all ranks call, and each embeds a part of them.
+
+    Writes `<split>/<video>.npz` with `embeddings` and `labels` into the artifact `features`.
+
+    Raises:
+        Stopped: some rank was asked to stop; nothing is lost but the time.
+    """
+    count = len(dataset)
+    videos = range(count * rank() // world_size(), count * (rank() + 1) // world_size())
+    assert isinstance(dataset.sampler, Long)
+    context = dataset.sampler.config.num_context_frames
+    parts = frame_chunks(
+        dataset,
+        videos,
+        dataset.sampler,
+        chunk=config.block,
+        side=config.data.crop_size,
+        centre_crop=config.centre_crop,
+        workers=config.runtime.workers,
+        prefetch=config.runtime.prefetch,
+        device=device,
+    )
+    own: list[EmbeddedVideo] = []
+    features: list[Tensor] = []  # of the video that is being read
+    while True:
+        part: Chunk | None = next(parts, None)
+        if not any(any_true(part is not None)):
+            break
+        if part is not None:
+            with autocast(config.runtime, device):
+                features.append(encoder.features(part.frames[None]))
+            if part.is_last:
+                embeddings = _embedded(config, encoder, torch.cat(features, dim=1), context)
+                name = dataset.video_ids[part.index]
+                video = EmbeddedVideo(name, part.index, int(dataset.labels[part.index]), embeddings, labels[name])
+                _write(run, split, video)
+                own.append(video)
+                features = []
+            if is_main():  # rank 0 has the first videos
+                run.beat(part.index + 1, len(videos))
+        if any(any_true(run.should_stop())):
+            raise Stopped("stopped during an evaluation, which will start again")
+    return [video for of_rank in all_gather_object(own) for video in of_rank]
+
+
+def _embedded(config: AlignmentConfig, encoder: FrameEncoder, features: Tensor, context: int) -> Embeddings:
+    """(1, T * context, ...) -> (T, D) in float32."""
+    total = features.shape[1] // context
+    pieces = [
+        encoder.embedder(
+            features[:, piece.start * context : piece.stop * context].float(),
+            num_context_frames=context,
+            trained_count=config.data.num_frames,
+        )[0]
+        for piece in chunks(total, config.sequence or total)
+    ]
+    embeddings = torch.cat(pieces)
+    found: Embeddings = (F.normalize(embeddings, dim=1) if config.unit_embeddings else embeddings).cpu().numpy()
+    return found
+
+
+def _write(run: Run, split: str, video: EmbeddedVideo) -> None:
+    run.check_ownership()
+    path = (run.artifact("features") / split / Path(video.video_id)).with_suffix(".npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, lambda stream: np.savez(stream, embeddings=video.embeddings, labels=video.labels), durable=False)
