@@ -18,6 +18,7 @@ from launch.plan import Plan, PlannedStage, Reference
 from launch.resolve import Resolver
 from launch.unroll import Element
 from launch.wiring import Link, Wiring
+from vssl.backbones.backbone_config import takes_weights
 from vssl.config import ConfigError, nearest, to_mapping
 from vssl.stages import STAGES
 
@@ -341,7 +342,7 @@ def _check_backbones(element: Element, config: Any, parent: _Node, artifact: str
     if STAGES[parent.element.kind].makes[artifact] != "weights":
         return
     ours, theirs = getattr(config, "backbone", None), getattr(parent.config, "backbone", None)
-    if ours is not None and theirs is not None and ours != theirs:
+    if ours is not None and theirs is not None and not takes_weights(ours, theirs, element.kind):
         raise ConfigError(
             f"{element.where}: `{element.name}` has backbone {to_mapping(ours)} but reads the weights of "
             f"`{parent.element.name}`, whose backbone is {to_mapping(theirs)}; set both at once by "

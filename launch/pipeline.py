@@ -33,6 +33,7 @@ from launch.selection import Selection, select, without_absent, without_idle
 from launch.splits import check_splits
 from launch.store import DEFAULT_VISIBILITY_S, Store, default_root
 from vssl.config import ConfigError
+from vssl.data.dataset_config import is_made_here
 
 _USAGE = f"""sweep=NAME [KEY=VALUE ...] [{"] [".join(FLAGS)}]
 keys: {", ".join(KEYS)}
@@ -155,12 +156,12 @@ def _prepare(plan: Plan, store: Store, *, on_slurm: bool) -> bool:
             "stages.all.data.dataset.path=/data/videos, or take data=/FOLDER, or scale=demo, which makes its own videos"
         )
     for key, dataset in plan.datasets.items():
-        if dataset["generated"] is not None or store.source_digest(key) is not None:
+        if is_made_here(dataset) or store.source_digest(key) is not None:
             continue
         if on_slurm:  # hours of reading every file are no work for a login node, unless a person says so
             raise ConfigError(f"dataset {dataset['name']} is not prepared; first run: {_prepare_line(dataset, store)}")
     # Stages on nodes look again at each file that they open, so a submission reads the small digest alone.
-    now = {key: one for key, one in plan.datasets.items() if not on_slurm or one["generated"] is not None}
+    now = {key: one for key, one in plan.datasets.items() if not on_slurm or is_made_here(one)}
     return bool(prepare_sources(now, store))
 
 

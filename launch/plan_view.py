@@ -12,6 +12,7 @@ from launch.plan import Plan, PlannedStage, Reference
 from launch.selection import Selection
 from launch.status import code_mark
 from launch.store import Finished
+from vssl.data.dataset_config import is_made_here
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,7 +107,7 @@ def print_plan(
     _print_totals(plan, selection, done, console)
     for key, dataset in plan.datasets.items():
         if any(PENDING + ":" + key == reference.id for reference in _references(plan)):
-            place = dataset["path"] or ("made on this machine" if dataset["generated"] else "no path given yet")
+            place = dataset["path"] or ("made on this machine" if is_made_here(dataset) else "no path given yet")
             console.print(
                 f"dataset {dataset['name']} ({place}) is not prepared, so ids are pending; submitting prepares it",
                 markup=False,

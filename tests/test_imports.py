@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, list[str]] = {
     "vssl.published": [*PLAIN, "vssl.backbones.published_names"],
     "vssl.published_slowfast": [*PLAIN, "vssl.published", "vssl.backbones.slowfast_names"],
     "vssl.published_v*": [*PLAIN, "vssl.published", "vssl.backbones.vtransformer_names"],  # image and video ones
-    "vssl.weights": [*PLAIN, "vssl.published", "vssl.published_slowfast", "vssl.published_v*"],
+    "vssl.published_sts": [*PLAIN, "vssl.published"],
+    "vssl.weights": [*PLAIN, "vssl.published", "vssl.published_slowfast", "vssl.published_v*", "vssl.published_sts"],
     "vssl.exchange": [*PLAIN, "vssl.published", "vssl.weights", "vssl.inert_pickles"],
     "vssl.optim": [*CONFIGS, "vssl.lamb"],
     "vssl.plots_*": [*PLAIN, "vssl.plots", "vssl.plots_*"],

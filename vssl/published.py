@@ -59,7 +59,8 @@ class Imported:
     def header(self) -> dict[str, Any]:
         """As `vssl.weights` writes it; the modality is what no file says."""
         backbone = dict(self.backbone_config or {"name": self.backbone})
-        method = {"ViCC's": "vicc", "FGKVMem's": "fgkvmem"}.get(self.code, "vtransformer")
+        known = {"ViCC's": "vicc", "FGKVMem's": "fgkvmem", "STS's": "sts"}
+        method = known.get(self.code, "vtransformer")
         return {"kind": self.stage, "stage": "published", "method": method, "backbone": backbone, "modality": None}
 
 

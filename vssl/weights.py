@@ -1,8 +1,8 @@
 """Weights: the parameters that one stage hands to another, in a file that says what they belong to.
 
 Checkpoints of public code are read as well: of ViCC (`vssl.published`), FGKVMem (`vssl.published_slowfast`),
-VideoTransformer-pytorch (`vssl.published_vtransformer`), and image transformers (`vssl.published_vit`). Reading runs
-nothing that is in a file.
+VideoTransformer-pytorch (`vssl.published_vtransformer`), STS (`vssl.published_sts`), and image transformers
+(`vssl.published_vit`). Reading runs nothing that is in a file.
 """
 
 import json
@@ -18,6 +18,7 @@ from vssl.artifacts import Artifact, canonical_json, write_atomic
 from vssl.backbones.backbone_config import is_same_network
 from vssl.published import Imported, import_published, is_published
 from vssl.published_slowfast import import_slowfast, is_slowfast
+from vssl.published_sts import import_sts, is_sts
 from vssl.published_vit import import_image_vit, is_image_vit
 from vssl.published_vtransformer import import_vtransformer, is_vtransformer
 from vssl.run import Run, StageError
@@ -27,6 +28,7 @@ _FOREIGN: tuple[tuple[Callable[[Any], bool], Callable[[Mapping[str, Any]], Impor
     (is_published, import_published),
     (is_slowfast, import_slowfast),
     (is_vtransformer, import_vtransformer),
+    (is_sts, import_sts),
     (is_image_vit, import_image_vit),
 )
 
@@ -111,8 +113,8 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         raise StageError(
             f"{path} cannot be read as weights{told}; expected a file of a pretrain, linear or finetune stage, "
             'a torch.save of {"header": <JSON text>, "tensors": {name: tensor}}, a checkpoint of the public code of '
-            "ViCC, FGKVMem or VideoTransformer-pytorch, or an image transformer; one that holds more than tensors is "
-            "made readable by `python -m vssl.exchange import FILE OUT`"
+            "ViCC, FGKVMem, VideoTransformer-pytorch or STS, or an image transformer; one that holds more than tensors "
+            "is made readable by `python -m vssl.exchange import FILE OUT`"
         ) from None
 
 

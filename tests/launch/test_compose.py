@@ -120,6 +120,20 @@ RECIPES |= {
 }
 RECIPES |= {f"carl_{data}": "pretrain" for data in ("pouring", "penn_action", "finegym", "k400", "tcc_pouring")}
 RECIPES |= {f"carl_align_{data}": "alignment" for data in ("pouring", "penn_action", "finegym")}
+_STS = ("csn50", "r2plus1d34", "slowfast50_4x16", "slowfast50_8x8", "slowonly50", "x3d_s")
+_STS_KINDS = {"sts_images": "image_pretrain"}
+_STS_KINDS |= {
+    f"sts_{name}_{data}": kind
+    for name, kind in (("finetune", "finetune"), ("test", "multiview"))
+    for data in ("k400", "sthv2")
+}
+RECIPES |= _STS_KINDS
+RECIPES |= {
+    f"{recipe}_{net}": kind
+    for recipe, kind in _STS_KINDS.items()
+    for net in _STS
+    if (recipe.endswith("sthv2"), net) != (True, "slowfast50_8x8")
+}
 NEEDED = {"pretrain": {"epochs": 1, "global_batch_size": 1920}}
 
 

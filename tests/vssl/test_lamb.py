@@ -105,3 +105,18 @@ def test_state_restores_bit_for_bit() -> None:
 @pytest.mark.parametrize("closure", [None, lambda: 3.0])
 def test_a_closure_gives_the_loss(closure) -> None:  # type: ignore[no-untyped-def]
     assert LAMB([nn.Parameter(torch.zeros(1))], lr=0.1).step(closure) == (closure and closure())
+
+
+def test_point_05_taps_without_gradient_change_by_the_decay_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    kernel = nn.Parameter(torch.randn(4, 3, 3, 1, 1, dtype=torch.float64, generator=generator))
+    optimizer = LAMB([kernel], **SETTINGS)
+    for _ in range(3):
+        before = kernel.detach().clone()
+        kernel.grad = torch.zeros_like(kernel)
+        kernel.grad[:, :, 1] = torch.randn(4, 3, 1, 1, dtype=torch.float64, generator=generator)
+        optimizer.step()
+        shrunk = (kernel / before)[:, :, [0, 2]]
+        assert (shrunk < 1).all()
+        torch.testing.assert_close(shrunk, shrunk.mean().expand_as(shrunk))
+        assert not torch.allclose(kernel[:, :, 1], before[:, :, 1] * shrunk.mean())

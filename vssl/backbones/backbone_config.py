@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vssl.backbones.sts_backbones_config import STSBackbonesConfig
-from vssl.config import knob
+from vssl.config import knob, to_mapping
 
 VideoAttention = Literal["divided_space_time", "joint_space_time", "space_only", "fact_encoder"]
 
@@ -225,3 +225,8 @@ def refuse_other_clips(config: BackboneConfig, *, num_frames: int, sides: tuple[
             f"backbone.image_size is {config.image_size} and views have {' and '.join(str(s) for s in sides if s)} "
             "pixels (data.crop_size, test_view.crop_size); make them the same: tables of weights are resized"
         )
+
+
+def takes_weights(own: BackboneConfig, theirs: BackboneConfig, kind: str) -> bool:
+    """Whether a stage of this kind may read the weights of another backbone; one that only tests asks for the same."""
+    return own == theirs or (kind != "multiview" and of_weights(to_mapping(own)) == of_weights(to_mapping(theirs)))

@@ -168,10 +168,50 @@ class RandomResizedCropAugmentConfig:
             _refuse_reversed(name, getattr(self, name))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ResizedCropAugmentConfig:
+    """Training views of a classifier: a random sized crop of the scaled frame, resized, mirrored or not: STS."""
+
+    name: Literal["resized-crop"] = "resized-crop"
+    short_side: int = knob(256, doc="short side of the scaled frame, pixels; crops of 160: 192", at_least=1)
+    crop_area: tuple[float, float] = knob((0.08, 1.0), doc="area, share of that frame: least, most", above=0, at_most=1)
+    crop_aspect: tuple[float, float] = knob(
+        (0.75, 1.3333333333333333), doc="its width over its height, log-uniform: least, most", above=0
+    )
+    flip_probability: float = knob(
+        0.5, doc="horizontal flip; 0 where left and right are classes", at_least=0, at_most=1
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("crop_area", "crop_aspect"):
+            _refuse_reversed(name, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageAugmentConfig:
+    """Training views of images: a random sized crop, mirrored or not, then RandAugment: STS, after A2 of timm."""
+
+    name: Literal["image"] = "image"
+    crop_area: tuple[float, float] = knob((0.08, 1.0), doc="area, share of the image: least, most", above=0, at_most=1)
+    crop_aspect: tuple[float, float] = knob(
+        (0.75, 1.3333333333333333), doc="its width over its height, log-uniform: least, most", above=0
+    )
+    flip_probability: float = knob(0.5, doc="horizontal flip", at_least=0, at_most=1)
+    rand_augment: RandAugmentConfig | None = knob(
+        RandAugmentConfig(), doc="operations on the mirrored crop; null: none"
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("crop_area", "crop_aspect"):
+            _refuse_reversed(name, getattr(self, name))
+
+
 PretrainAugmentConfig = (
     TwoViewAugmentConfig | ClipPairAugmentConfig | RandomResizedCropAugmentConfig | SequenceAugmentConfig
 )
-TrainAugmentConfig = ClassifyAugmentConfig | ShortSideAugmentConfig | RandomResizedCropAugmentConfig
+TrainAugmentConfig = (
+    ClassifyAugmentConfig | ShortSideAugmentConfig | RandomResizedCropAugmentConfig | ResizedCropAugmentConfig
+)
 
 
 def refuse_small_sides(key: str, sides: tuple[int, int] | None, crop_size: int) -> None:
@@ -211,6 +251,14 @@ class TestViewConfig:
         0,
         doc="side of a view, pixels, where it is not that of training: FGKVMem takes three crops of 128 of a network "
         "trained at 112; 0: data.crop_size",
+        at_least=0,
+        since="0.2",
+        neutral=0,
+    )
+    short_side: int = knob(
+        0,
+        doc="short side that frames are scaled to, bilinear and without antialiasing, before squares of the view's own "
+        "side are cut, the middle one last: STS; 0: squares of the frame as it is, which are then resized",
         at_least=0,
         since="0.2",
         neutral=0,

@@ -104,10 +104,11 @@ class ClipDataset:
     def classes(self) -> tuple[str, ...]:
         return self._source.classes
 
-    def sample(self, epoch: int, index: int, *, finish: bool = True) -> Sample:
+    def sample(self, epoch: int, index: int, *, finish: bool = True, repeat: int = 0) -> Sample:
         """The views of a video in an epoch: a function of (seed, epoch, video id) and nothing else.
 
-        Without `finish` they are cropped alone: what else was drawn is for `apply_looks`.
+        Where an epoch shows a video several times, `repeat` counts them, and each has draws of its own. Without
+        `finish` views are cropped alone: what else was drawn is for `apply_looks`.
 
         Raises:
             BrokenVideo: a file does not decode.
@@ -115,7 +116,7 @@ class ClipDataset:
         """
         video = self._videos[index]
         try:
-            tensors, views = self._streams(epoch, video, finish)
+            tensors, views = self._streams(epoch, video, finish, repeat)
         except Exception as error:
             error.add_note(f"while reading {video.video_id} in epoch {epoch}")
             raise
@@ -154,9 +155,13 @@ class ClipDataset:
         """Frames of a video."""
         return self._videos[index].total
 
-    def _streams(self, epoch: int, video: _Video, finish: bool) -> tuple[dict[str, Tensor], Sequence[DrawnView]]:
+    def _streams(
+        self, epoch: int, video: _Video, finish: bool, repeat: int
+    ) -> tuple[dict[str, Tensor], Sequence[DrawnView]]:
+        again = (f"repeat {repeat}",) if repeat else ()  # the first is drawn as where there is one
+
         def streams(purpose: str) -> Generator:
-            return stream(self.seed, epoch, video.video_id, purpose)
+            return stream(self.seed, epoch, video.video_id, purpose, *again)
 
         views = self.view.draw(streams, VideoClips(video.total, video.fps, self.sampler))
         wanted = np.unique(np.concatenate([view.indices for view in views]))

@@ -1,11 +1,13 @@
 """Which videos a stage reads, and which frames of them. Torch-free."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from vssl.artifacts import canonical_json, sha256_text
 from vssl.config import knob, semantic
+from vssl.data.generated_images_config import GeneratedImagesConfig
 from vssl.data.sampling_config import DenseConfig, SamplingConfig
 
 Modality = Literal["rgb", "flow", "both"]
@@ -139,6 +141,10 @@ class DatasetConfig:
         neutral=None,
     )
 
+    generated_images: GeneratedImagesConfig | None = knob(
+        None, doc="make images instead of reading a folder", since="0.2", neutral=None
+    )
+
     def __post_init__(self) -> None:
         if self.path is not None and not self.path.startswith(("/", "~")):
             raise ValueError(
@@ -149,6 +155,11 @@ class DatasetConfig:
             raise ValueError(
                 f"path is {self.path!r} and generated is given too; keep one: `path` for videos on disk, `generated` "
                 "for videos made here"
+            )
+        if self.generated_images is not None and (self.path is not None or self.generated is not None):
+            raise ValueError(
+                "generated_images is given, and path or generated too; keep one: `generated_images` for images made "
+                "here"
             )
         if self.fold != 1 and self.lists:
             raise ValueError(
@@ -166,6 +177,11 @@ class DatasetConfig:
     def key(self) -> str:
         """Name of this dataset's folder under `sources/`: the same place and layout give the same key."""
         return f"{self.name}-{sha256_text(canonical_json(semantic(self)))[:12]}"
+
+
+def is_made_here(dataset: Mapping[str, Any]) -> bool:
+    """Whether a dataset, as plain values, is made on the machine that reads it."""
+    return any(dataset.get(key) is not None for key in ("generated", "generated_images"))
 
 
 @dataclass(frozen=True, kw_only=True)

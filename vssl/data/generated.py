@@ -197,8 +197,8 @@ class Scene:
     def __init__(self, look: Look, drift: float, tint: Tint, rng: np.random.Generator) -> None:
         self._look = look
         self._short = min(look.height, look.width)
-        self._background = _texture(rng)
-        self._object = _texture(rng)
+        self._background = texture(rng)
+        self._object = texture(rng)
         self._tint = tint * rng.uniform(0.7, 1.3, 3)
         self._corner = rng.uniform(0, 200, 2)
         self._drift = rng.normal(0, drift, 2)  # pixels per frame
@@ -209,7 +209,7 @@ class Scene:
     def draw(self, pose: Pose, rng: np.random.Generator) -> Frames:
         shift = self._corner + self._age * self._drift
         self._age += 1
-        picture = _sample(self._background, self._rows + shift[0], self._columns + shift[1])
+        picture = bilinear(self._background, self._rows + shift[0], self._columns + shift[1])
         down = self._rows - self._look.height / 2 - pose.y * self._short
         right = self._columns - self._look.width / 2 - pose.x * self._short
         cos, sin = math.cos(pose.angle), math.sin(pose.angle)
@@ -217,13 +217,13 @@ class Scene:
         radius = 0.24 * self._short
         distance = ((np.abs(u) ** self._power + np.abs(v) ** self._power) ** (1 / self._power) - radius) * pose.scale
         cover = np.clip(0.5 - distance, 0, 1)[..., None]  # one pixel of soft edge
-        thing = _sample(self._object, 1.5 * v + 100, 1.5 * u + 100) * self._tint
+        thing = bilinear(self._object, 1.5 * v + 100, 1.5 * u + 100) * self._tint
         picture = picture * (1 - cover) + thing * cover + rng.normal(0, _NOISE, picture.shape)
         pixels: Frames = np.clip(picture, 0, 255).round().astype(np.uint8)
         return pixels
 
 
-def _texture(rng: np.random.Generator) -> Pixels:
+def texture(rng: np.random.Generator) -> Pixels:
     """A 200 x 200 cut of a photograph, of those tried the one with most contrast in its middle."""
     best, contrast = None, -1.0
     for _ in range(4):
@@ -250,7 +250,7 @@ def _photographs() -> tuple[Pixels, ...]:
     return tuple(found)
 
 
-def _sample(texture: Pixels, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Pixels:
+def bilinear(texture: Pixels, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Pixels:
     """Bilinear values of a texture that repeats in both directions."""
     height, width = texture.shape[:2]
     top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)

@@ -65,6 +65,8 @@ class TrainLoader:
         prefetch: batches that each process prepares ahead.
         device: where batches are normalised and handed out.
         looks_on_device: colours, blur and flips are computed there, a batch at once, and not where videos are read.
+        repeats: how often each video that an epoch shows comes in it, side by side and each time augmented anew
+            (arXiv:1902.05509); the epoch is as long as ever, and shows only one video in so many.
 
     Raises:
         ConfigError: the batch is larger than the dataset or not divisible by the ranks.
@@ -82,6 +84,7 @@ class TrainLoader:
         prefetch: int = 2,
         device: torch.device | str = "cpu",
         looks_on_device: bool = False,
+        repeats: int = 1,
     ) -> None:
         if global_batch_size % world_size:
             fitting = [n for n in range(1, global_batch_size + 1) if global_batch_size % n == 0]
@@ -101,7 +104,7 @@ class TrainLoader:
         self._rank, self._world_size = rank, world_size
         self._device = torch.device(device)
         self._looks_on_device = looks_on_device
-        fetch = _EpochSamples(dataset, seed, finish=not looks_on_device)
+        fetch = _EpochSamples(dataset, seed, finish=not looks_on_device, repeats=repeats)
         pin = self._device.type == "cuda"
         self._reader = Reader(fetch, _collate_samples, name=fetch.name, workers=workers, prefetch=prefetch, pin=pin)
 
@@ -227,18 +230,19 @@ class TestLoader:
 class _EpochSamples:
     """(epoch, position in its order) -> sample, and the broken videos passed over on the way to it."""
 
-    def __init__(self, dataset: ClipDataset, seed: int, *, finish: bool) -> None:
-        self._dataset, self._seed, self._finish = dataset, seed, finish
+    def __init__(self, dataset: ClipDataset, seed: int, *, finish: bool, repeats: int) -> None:
+        self._dataset, self._seed, self._finish, self._repeats = dataset, seed, finish, repeats
         self._order: tuple[int, list[int]] = (-1, [])
 
     def __call__(self, key: tuple[int, int]) -> tuple[Sample, list[Broken]]:
-        epoch, position = key
+        epoch, place = key
+        position, repeat = divmod(place, self._repeats)
         order = self._order_of(epoch)
         broken: list[Broken] = []
         for offset in range(len(order)):
             index = order[(position + offset) % len(order)]
             try:
-                return self._dataset.sample(epoch, index, finish=self._finish), broken
+                return self._dataset.sample(epoch, index, finish=self._finish, repeat=repeat), broken
             except BrokenVideo as error:
                 worker = get_worker_info()
                 number = -1 if worker is None else worker.id
@@ -247,8 +251,8 @@ class _EpochSamples:
 
     def name(self, key: tuple[int, int]) -> str:
         """Id of the video of a key, or of the first of those tried in its place."""
-        epoch, position = key
-        return self._dataset.video_ids[self._order_of(epoch)[position]]
+        epoch, place = key
+        return self._dataset.video_ids[self._order_of(epoch)[place // self._repeats]]
 
     def _order_of(self, epoch: int) -> list[int]:
         if self._order[0] != epoch:

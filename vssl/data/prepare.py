@@ -64,6 +64,10 @@ def prepare(config: DatasetConfig, sources: Path, say: Say) -> dict[str, Any]:
         from vssl.data.generated import generate
 
         generate(config.generated, root, say)
+    elif config.generated_images is not None:
+        from vssl.data.generated_images import generate_images
+
+        generate_images(config.generated_images, root, say)
     earlier = read_json(folder / "source.json")
     listing = find_videos(config, root, earlier=_layout(earlier))
     previous = _previous(folder) if earlier and earlier.get("probes") == VERSION else {}
@@ -122,7 +126,7 @@ def dataset_root(config: DatasetConfig, sources: Path) -> Path:
     Raises:
         ConfigError: the config names no folder and generates nothing.
     """
-    if config.generated is not None:
+    if config.generated is not None or config.generated_images is not None:
         return (sources.parent / "generated" / config.key()).absolute()
     if config.path is None:
         raise ConfigError(

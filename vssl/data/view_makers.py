@@ -4,6 +4,7 @@ from vssl.data.augment_config import (
     ClipPairAugmentConfig,
     PretrainAugmentConfig,
     RandomResizedCropAugmentConfig,
+    ResizedCropAugmentConfig,
     SequenceAugmentConfig,
     ShortSideAugmentConfig,
     TestViewConfig,
@@ -11,6 +12,7 @@ from vssl.data.augment_config import (
 )
 from vssl.data.clip_views import ClipPairView, LegacyTestView, RandomResizedCropView, ShortSideView
 from vssl.data.long_views import SequenceViews
+from vssl.data.resized_views import ResizedCropView, ScaledTestView
 from vssl.data.views import ClassifyView, TestView, TwoView, ViewMaker
 
 
@@ -31,6 +33,8 @@ def view_for_training(config: TrainAugmentConfig, crop_size: int) -> ViewMaker:
         return RandomResizedCropView(config, crop_size)
     if isinstance(config, ShortSideAugmentConfig):
         return ShortSideView(config, crop_size)
+    if isinstance(config, ResizedCropAugmentConfig):
+        return ResizedCropView(config, crop_size)
     return ClassifyView(config, crop_size)
 
 
@@ -38,4 +42,6 @@ def view_for_testing(config: TestViewConfig, crop_size: int, *, one_clip: bool =
     """The clips of a test video, each in its crops; `one_clip`: one random clip in the centre."""
     if config.legacy_views is not None:
         return LegacyTestView(config, config.legacy_views, crop_size)
+    if config.short_side and not one_clip:
+        return ScaledTestView(config, crop_size)
     return TestView(config, crop_size, one_clip=one_clip)

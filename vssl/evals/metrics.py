@@ -72,6 +72,30 @@ def top_k(scores: Tensor, labels: Tensor, k: int) -> float:
     return (ranked(scores, k) == labels[:, None]).any(dim=1).double().mean().item()
 
 
+def mean_class_accuracy(scores: Tensor, labels: Tensor, *, legacy: bool = False) -> float:
+    """Mean over classes of the share of a class's rows whose largest score is the class's.
+
+    Args:
+        scores: (N, C) logits or probabilities.
+        labels: (N,) class indices.
+        legacy: as in mmaction2 and the public code of STS, a class that no row has and that some row is taken for
+            counts as well, with 0; else the mean is over the classes that rows have.
+
+    Raises:
+        ValueError: shapes that do not belong together, or no rows.
+    """
+    if scores.ndim != 2 or len(scores) != len(labels) or len(labels) == 0:
+        raise ValueError(f"scores are {tuple(scores.shape)} for {len(labels)} labels; expected (N, C) with N > 0")
+    found = ranked(scores, 1)[:, 0]
+    right = torch.bincount(labels[found == labels], minlength=scores.shape[1]).double()
+    of_class = torch.bincount(labels, minlength=scores.shape[1])
+    recalls = right / of_class.clamp(min=1)
+    counted = of_class > 0
+    if legacy:
+        counted |= torch.bincount(found, minlength=scores.shape[1]) > 0
+    return recalls[counted].mean().item()
+
+
 def chance_top1(labels: Tensor) -> float:
     """Accuracy of always naming the most frequent class."""
     return labels.bincount().max().item() / len(labels)

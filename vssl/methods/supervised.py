@@ -1,4 +1,4 @@
-"""Supervised training: cross-entropy of a classifier on a backbone, of which everything is trained."""
+"""Supervised training: a classifier on a backbone, of which everything is trained, on videos or on images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from vssl.backbones.build import Backbone
 from vssl.distributed import all_gather_cat, rank, world_size
+from vssl.losses.binary_cross_entropy import binary_cross_entropy
 from vssl.methods import Position
-from vssl.nn.drop_path import draw_paths, set_drop_path
-from vssl.nn.heads import ClassifierHead
+from vssl.nn.drop_path import Place, draw_paths, set_drop_path
+from vssl.nn.ema import averaged, move_state_towards
+from vssl.nn.heads import fine_tuning_head
 from vssl.nn.mixup import Mix, draw_mix, mixed, mixed_hits, soft_targets
 from vssl.nn.mixup_config import MixupConfig
 from vssl.randomness import seed_of, stream
@@ -35,6 +37,11 @@ class Supervised(nn.Module):
         mixup: how clips of a batch are mixed; None: not at all.
         label_smoothing: share of a label that is spread evenly over all classes.
         drop_path: of the last of the backbone's branches, if it has any that can be dropped.
+        drop_path_on: branches, or changing shortcuts as in STS's public code.
+        binary: each class is a question of its own, as on images in STS; else one is chosen.
+        hidden_bias: of the hidden layer, where the backbone asks for one.
+        clip_grad_norm: longest gradient of all parameters together; None: any.
+        ema_decay: per step, of a moving average of the whole network, which is then what is tested and handed on.
     """
 
     def __init__(
@@ -48,16 +55,25 @@ class Supervised(nn.Module):
         mixup: MixupConfig | None = None,
         label_smoothing: float = 0.0,
         drop_path: float = 0.0,
+        drop_path_on: Place = "branch",
+        binary: bool = False,
+        hidden_bias: bool = False,
+        clip_grad_norm: float | None = None,
+        ema_decay: float | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = ClassifierHead(backbone.num_features, num_classes, l2_normalise=False, batch_norm=False)
+        self.head = fine_tuning_head(backbone, num_classes, hidden_bias=hidden_bias)
         self.dropout = dropout
         self.seed = seed
         self.batch_flip = batch_flip
         self.mixup = mixup
         self.label_smoothing = label_smoothing
-        set_drop_path(backbone, drop_path)
+        self.binary = binary
+        self.clip_grad_norm = clip_grad_norm
+        self.ema_decay = ema_decay
+        self.average = None if ema_decay is None else averaged(nn.ModuleDict({"backbone": backbone, "head": self.head}))
+        set_drop_path(backbone, drop_path, drop_path_on)
 
     def forward(self, batch: Mapping[str, Any], position: Position) -> tuple[Tensor, dict[str, Tensor | float]]:
         """Mean cross-entropy of this rank's videos, and `accuracy` of the training clips; of mixed ones, `top5` too."""
@@ -74,30 +90,42 @@ class Supervised(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             pooled = self.head.pool(features)  # (B, F), float32
             logits = self.head(pooled * self._kept(pooled, position))
-            if self.mixup is None:
-                accuracy = (logits.argmax(dim=1) == labels).double().mean()
-                return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing), {"accuracy": accuracy}
+            plain: dict[str, Tensor | float] = {"accuracy": (logits.argmax(dim=1) == labels).double().mean()}
+            if self.mixup is None and not self.binary:
+                return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing), plain
             targets = soft_targets(
                 labels, _partners(labels), mix, num_classes=logits.shape[1], smoothing=self.label_smoothing
             )
-            return F.cross_entropy(logits, targets), {**mixed_hits(logits, targets)}
+            loss = binary_cross_entropy(logits, targets) if self.binary else F.cross_entropy(logits, targets)
+            return loss, plain if self.mixup is None else {**mixed_hits(logits, targets)}
 
     def classify(self, clips: Tensor) -> Tensor:
-        """(B, 3, T, H, W) -> (B, K) logits without dropout, in float32."""
-        features = self.backbone(clips)
+        """(B, 3, T, H, W) -> (B, K) logits without dropout, in float32; of the average where there is one."""
+        parts: Any = self.average or self.trained()
+        backbone, head = parts["backbone"], parts["head"]
+        features = backbone(clips)
         with torch.autocast(features.device.type, enabled=False):
-            logits: Tensor = self.head(self.head.pool(features))
+            logits: Tensor = head(head.pool(features))
             return logits
 
     def before_update(self, position: Position) -> None:
-        """Nothing to do."""
+        """Shorten the gradient, if it has a longest."""
+        if self.clip_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.trained().parameters(), self.clip_grad_norm)
 
     def after_update(self, position: Position) -> None:
-        """Nothing to do."""
+        """Move the average, if there is one."""
+        if self.average is not None and self.ema_decay is not None:
+            move_state_towards(self.average, self.trained(), self.ema_decay)
 
     def weights(self) -> dict[str, Tensor]:
-        """`backbone.*` and `head.*`."""
-        return {name: tensor.detach().cpu().clone() for name, tensor in self.state_dict().items()}
+        """`backbone.*` and `head.*`, of the average where there is one."""
+        kept = (self.average or self.trained()).state_dict()
+        return {name: tensor.detach().cpu().clone() for name, tensor in kept.items()}
+
+    def trained(self) -> nn.ModuleDict:
+        """Backbone and head, as they learn."""
+        return nn.ModuleDict({"backbone": self.backbone, "head": self.head})
 
     def _mix(self, clips: Tensor, position: Position) -> Mix:
         if self.mixup is None:

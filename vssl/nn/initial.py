@@ -1,6 +1,7 @@
 """Initial weights that a method gives to a whole network."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def he_convolutions(network: nn.Module) -> None:
@@ -8,6 +9,21 @@ def he_convolutions(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def spread_taps(weight: Tensor) -> Tensor:
+    """A 3D kernel of 3 frames whose outer taps become a ninth of the middle one, which itself becomes a third.
+
+    Kernels of other lengths are handed back. The sum of the taps is 5/9 of what the middle one was, so that batch
+    normalisation has to adapt; the public code of STS starts SlowOnly like this on Something-Something V2.
+
+    Args:
+        weight: (D, C, T, H, W); of other shapes too, which are handed back.
+    """
+    if weight.ndim != 5 or weight.shape[2] != 3:
+        return weight
+    middle = weight[:, :, 1]
+    return torch.stack([middle / 9, middle / 3, middle / 9], dim=2)
 
 
 def zero_residuals(network: nn.Module) -> None:

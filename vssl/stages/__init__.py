@@ -94,6 +94,13 @@ STAGES: dict[str, StageKind] = {
         makes={"weights": "weights", "plots": "plots", "card": "card"},
         main="weights",
     ),
+    "image_pretrain": StageKind(
+        entry="vssl.stages.image_pretrain:run",
+        config="vssl.stages.image_pretrain_config:ImagePretrainConfig",
+        roles={"dataset": _DATASET},
+        makes={"weights": "weights", "predictions": "predictions", "metrics": "metrics", "plots": "plots"},
+        main="weights",
+    ),
     "retrieval": StageKind(
         entry="vssl.stages.retrieval:run",
         config="vssl.stages.retrieval_config:RetrievalConfig",

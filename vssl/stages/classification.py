@@ -3,14 +3,16 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vssl.artifacts import Inputs
+from vssl.data.sampling_config import SegmentsConfig
 from vssl.data.view_makers import view_for_testing
 from vssl.distributed import is_main
-from vssl.evals.metrics import chance_top1, top_k
+from vssl.evals.metrics import chance_top1, mean_class_accuracy, top_k
 from vssl.evals.protocols import Described, crop_protocols
 from vssl.plots import confusion, loss_curve
 from vssl.run import Run
@@ -34,6 +36,7 @@ def predict(
     batch_size: int,
     device: torch.device,
     largest: bool = False,
+    average: Literal["prob", "score", "none"] = "prob",
 ) -> dict[str, Described]:
     """Probabilities of the test split's videos: softmax per window, mean over windows, mean over crops.
 
@@ -45,6 +48,7 @@ def predict(
         batch_size: windows per forward.
         device: where to compute.
         largest: in place of the mean over windows, the largest probability that a class has in any; it is a score then.
+        average: of probabilities; `score` of logits; `none`: each view is a row `<video>#<view>` with its logits.
 
     Returns:
         By protocol, of `centre`, `five` and `ten`, up to `test_crops`.
@@ -52,14 +56,15 @@ def predict(
     Raises:
         Stopped: some rank was asked to stop.
     """
-    crops = COUNTS[config.test_crops]
+    crops = _views_per_video(config) if average == "none" else COUNTS[config.test_crops]
     view = view_for_testing(config.test_view, config.data.crop_size)
-    if crops > 1:
+    if config.test_crops != "centre":
         view = CropsView(config.test_view, config.data.crop_size, crops)
     dataset = clips(config.data, config.data.test_split, inputs, seed=config.seed, view=view)
 
     def per_window(windows: Tensor) -> Tensor:
-        return classify(windows).softmax(dim=1)
+        logits = classify(windows)
+        return logits.softmax(dim=1) if average == "prob" else logits
 
     found = describe(
         dataset,
@@ -71,10 +76,28 @@ def predict(
         crops=crops,
         largest=largest,
     )
-    if crops == 1:
+    if average == "none":
+        return {"views": each_view(found)}
+    if config.test_crops == "centre":
         return {"centre": found}
     by_protocol = crop_protocols(found.vectors)
     return {name: Described(names=found.names, labels=found.labels, vectors=v) for name, v in by_protocol.items()}
+
+
+def _views_per_video(config: LinearConfig | FinetuneConfig | MultiviewConfig) -> int:
+    sparse = isinstance(config.data.sampling, SegmentsConfig) and config.data.sampling.sparse
+    return config.test_view.num_crops * (1 if sparse else config.test_view.num_clips)
+
+
+def each_view(found: Described) -> Described:
+    """(N, V, D) vectors of videos as N V rows, each a view's."""
+    vectors = found.vectors if found.vectors.ndim == 3 else found.vectors[:, None]
+    views = vectors.shape[1]
+    return Described(
+        names=[f"{name}#{view}" for name in found.names for view in range(views)],
+        labels=found.labels.repeat_interleave(views),
+        vectors=vectors.flatten(0, 1),
+    )
 
 
 def scored(run: Run, predictions: Mapping[str, Described]) -> dict[str, float]:
@@ -83,7 +106,8 @@ def scored(run: Run, predictions: Mapping[str, Described]) -> dict[str, float]:
     The table `predictions` holds the protocol with the most crops; where there are several, each has its own beside it.
 
     Returns:
-        `top1`, `top5`, `chance_top1`, `test_videos`, and `top1_<protocol>` where there are several.
+        `top1`, `top5`, `mean_class_accuracy` (and as the public code of STS counts it, `_legacy`), `chance_top1`,
+        `test_videos`, and `top1_<protocol>` where there are several.
     """
     best = [*predictions.values()][-1]
     tables = {"predictions": best} | (dict(predictions) if len(predictions) > 1 else {})
@@ -93,6 +117,8 @@ def scored(run: Run, predictions: Mapping[str, Described]) -> dict[str, float]:
     metrics = {
         "top1": top_k(best.vectors, best.labels, 1),
         "top5": top_k(best.vectors, best.labels, 5),
+        "mean_class_accuracy": mean_class_accuracy(best.vectors, best.labels),
+        "mean_class_accuracy_legacy": mean_class_accuracy(best.vectors, best.labels, legacy=True),
         "chance_top1": chance_top1(best.labels),
         "test_videos": float(len(best.names)),
     }

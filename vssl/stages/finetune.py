@@ -28,6 +28,7 @@ from vssl.stages.classification import plot_training, predict, scored
 from vssl.stages.finetune_config import FinetuneConfig
 from vssl.stages.report import training_figures, write_metrics
 from vssl.stages.sources import clips, header, initial_backbone, train_loader
+from vssl.stages.transfer import start_residuals_and_taps, take_hidden_layer
 from vssl.weights import save_weights
 
 
@@ -46,6 +47,7 @@ def run(config: FinetuneConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         view = view_for_training(_augment(config), config.data.crop_size)
         dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
         backbone = initial_backbone(config, inputs, run, norm_layer(config.bn_group_size))
+        start_residuals_and_taps(config, backbone, inputs)
         with seeded(config.seed, "head"):
             method = Supervised(
                 backbone,
@@ -56,7 +58,9 @@ def run(config: FinetuneConfig, inputs: Inputs, run: Run) -> dict[str, float]:
                 mixup=config.mixup,
                 label_smoothing=config.label_smoothing,
                 drop_path=config.drop_path,
+                clip_grad_norm=config.clip_grad_norm,
             )
+        take_hidden_layer(method.head, inputs, run)
         method = placed(method, config.runtime, device)
         figures = _train(config, method, dataset, inputs, run, device)
         method.eval()

@@ -12,6 +12,7 @@ from vssl.backbones.backbone_config import (
     refuse_other_clips,
 )
 from vssl.backbones.image_init_config import ImageInitConfig
+from vssl.backbones.sts_backbones_config import STSBackboneConfig
 from vssl.config import knob, nested
 from vssl.data.augment_config import (
     ClassifyAugmentConfig,
@@ -53,6 +54,26 @@ class FinetuneConfig:
         at_least=0,
         since="0.2",
         neutral=0,
+    )
+    clip_grad_norm: float | None = knob(
+        None,
+        doc="longest gradient of all parameters together; published for STS: 40; null: any",
+        above=0,
+        since="0.2",
+        neutral=None,
+    )
+    taps: Literal["keep", "spread"] = knob(
+        "keep",
+        doc="temporal kernels of 3 frames of the bound weights: as they are; spread: a ninth, a third, a ninth of the "
+        "middle tap, as STS's public code starts SlowOnly on Something-Something V2",
+        since="0.2",
+        neutral="keep",
+    )
+    zero_init_residual: bool = knob(
+        False,
+        doc="without bound weights, residual branches add nothing at first; published for SlowOnly, SlowFast and X3D",
+        since="0.2",
+        neutral=False,
     )
     backbone_lr_ratio: float = knob(
         1.0, doc="the backbone learns at optim.base_lr divided by this; published: 1 (documented command: 10)", above=0
@@ -118,6 +139,11 @@ class FinetuneConfig:
         if isinstance(self.augment, ShortSideAugmentConfig):
             refuse_small_sides("augment.short_side", self.augment.short_side, self.data.crop_size)
         refuse_small_sides("test_view.legacy_views", self.test_view.legacy_views, self.data.crop_size)
+        if self.data.num_frames == 1 and isinstance(self.backbone, STSBackboneConfig) and self.backbone.sts:
+            raise ValueError(
+                "data.num_frames is 1 and backbone.sts is true; on single images the outer taps of temporal kernels "
+                "must stay untrained: set backbone.sts to false, or take clips"
+            )
         refuse_endless_warmup(self.schedule, self.epochs)
         refuse_crops_of_crops(self.test_crops, self.test_view)
         if self.layer_decay != 1 and not isinstance(self.backbone, TRANSFORMERS):
@@ -125,10 +151,10 @@ class FinetuneConfig:
                 f"layer_decay is {self.layer_decay} and backbone.name is {self.backbone.name}, without layers; set "
                 "layer_decay to 1, or take a transformer: timesformer, vivit, mvit_b"
             )
-        if self.drop_path and not isinstance(self.backbone, TimeSformerConfig | ViViTConfig):
+        if self.drop_path and not isinstance(self.backbone, TimeSformerConfig | ViViTConfig | STSBackboneConfig):
             raise ValueError(
                 f"drop_path is {self.drop_path} and backbone.name is {self.backbone.name}, without branches to drop; "
-                "set drop_path to 0, or take timesformer or vivit"
+                "set drop_path to 0, or take timesformer, vivit or a backbone of STS"
             )
         sides = (self.data.crop_size, self.test_view.crop_size)
         refuse_other_clips(self.backbone, num_frames=self.data.num_frames, sides=sides)

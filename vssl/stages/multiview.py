@@ -4,11 +4,12 @@ from torch import Tensor
 
 from vssl.artifacts import Inputs, one
 from vssl.backbones.build import build_backbone
+from vssl.config import to_mapping
 from vssl.data.clips import ClipDataset
 from vssl.data.view_makers import view_for_testing
 from vssl.device import placed, prepared
 from vssl.distributed import is_main
-from vssl.nn.heads import ClassifierHead
+from vssl.nn.heads import ClassifierHead, HiddenClassifierHead
 from vssl.run import Run, StageError
 from vssl.stages.classification import plot_confusion, predict, scored
 from vssl.stages.multiview_config import MultiviewConfig
@@ -35,6 +36,7 @@ def run(config: MultiviewConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     if artifact is None:
         raise StageError("no weights are bound; bind those of a linear or a finetune stage to the role `weights`")
     weights = stream_weights(artifact, config.backbone, config.data.modality, run)
+    _refuse_other_switches(config, weights)
     with prepared(config.runtime) as device:
         view = view_for_testing(config.test_view, config.data.crop_size)
         dataset = clips(config.data, config.data.test_split, inputs, seed=config.seed, view=view)
@@ -50,13 +52,29 @@ def run(config: MultiviewConfig, inputs: Inputs, run: Run) -> dict[str, float]:
 
         largest = config.scores == "max"
         predictions = predict(
-            config, inputs, run, classify, batch_size=config.batch_size, device=device, largest=largest
+            config,
+            inputs,
+            run,
+            classify,
+            batch_size=config.batch_size,
+            device=device,
+            largest=largest,
+            average=config.average_clips,
         )
     metrics = scored(run, predictions)
     if is_main():
         plot_confusion(run, predictions, dataset.classes)
     write_metrics(run, metrics)
     return metrics
+
+
+def _refuse_other_switches(config: MultiviewConfig, weights: Weights) -> None:
+    """A classifier that learned with STS convolutions is another one without them, though its weights fit."""
+    trained, asked = weights.header["backbone"], to_mapping(config.backbone)
+    other = [key for key in asked if trained.get(key, asked[key]) != asked[key]]
+    if other:
+        values = ", ".join(f"backbone.{key}={str(trained[key]).lower()}" for key in other)
+        raise StageError(f"the classifier of {weights.origin} learned with {values}; set that here too")
 
 
 def _head(weights: Weights, dataset: ClipDataset) -> ClassifierHead:
@@ -73,7 +91,10 @@ def _head(weights: Weights, dataset: ClipDataset) -> ClassifierHead:
             f"the classifier of {weights.origin} knows {outputs} classes ({', '.join(names[:3])}, ...), the dataset "
             f"has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, ...); test it on what it learned"
         )
-    probe = "norm.weight" in tensors
-    head = ClassifierHead(features, outputs, l2_normalise=probe, batch_norm=probe)
+    probe, hidden = "norm.weight" in tensors, tensors.get("hidden.weight")
+    if hidden is not None:
+        head: ClassifierHead = HiddenClassifierHead(hidden.shape[1], features, outputs, bias="hidden.bias" in tensors)
+    else:
+        head = ClassifierHead(features, outputs, l2_normalise=probe, batch_norm=probe)
     fill(head, tensors, what=f"the head in the weights of {weights.origin}")
     return head

@@ -27,6 +27,13 @@ class MultiviewConfig:
         since="0.2",
         neutral="mean",
     )
+    average_clips: Literal["prob", "score", "none"] = knob(
+        "prob",
+        doc="over a video's views: prob: of their probabilities; score: of their logits; none: every view keeps its "
+        "logits and is a result of its own",
+        since="0.2",
+        neutral="prob",
+    )
     runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading")
 
     def __post_init__(self) -> None:
@@ -38,6 +45,16 @@ class MultiviewConfig:
         refuse_crops_of_crops(self.test_crops, self.test_view)
         sides = (self.data.crop_size, self.test_view.crop_size)
         refuse_other_clips(self.backbone, num_frames=self.data.num_frames, sides=sides)
+        if self.average_clips != "prob" and (self.scores == "max" or self.test_crops != "centre"):
+            raise ValueError(
+                f"average_clips is {self.average_clips}, scores is {self.scores} and test_crops is {self.test_crops}; "
+                "logits are averaged as they are: set scores to mean and test_crops to centre, or average_clips to prob"
+            )
+        if self.average_clips == "none" and self.test_view.num_clips == 0:
+            raise ValueError(
+                "average_clips is none and test_view.num_clips is 0, which may mean another number for each video; "
+                "give one, such as 10"
+            )
 
     def reads(self) -> frozenset[str]:
         return frozenset({"dataset", "weights"} | ({"motion"} if self.data.modality == "flow" else set()))

@@ -24,6 +24,7 @@ from vssl.nn.batchnorm import NormLayer, SyncBatchNorm3d
 from vssl.randomness import seeded
 from vssl.run import Run, StageError
 from vssl.stages.finetune_config import FinetuneConfig
+from vssl.stages.image_pretrain_config import ImagePretrainConfig
 from vssl.stages.linear_config import LinearConfig
 from vssl.stages.pretrain_config import PretrainConfig
 from vssl.stages.retrieval_config import RetrievalConfig
@@ -58,7 +59,9 @@ def stream_weights(artifact: Artifact, backbone: BackboneConfig, modality: str, 
 
 
 def train_loader(
-    config: PretrainConfig | LinearConfig | FinetuneConfig, dataset: ClipDataset, device: torch.device
+    config: PretrainConfig | LinearConfig | FinetuneConfig | ImagePretrainConfig,
+    dataset: ClipDataset,
+    device: torch.device,
 ) -> TrainLoader:
     """This rank's batches for training."""
     return TrainLoader(
@@ -71,6 +74,7 @@ def train_loader(
         prefetch=config.runtime.prefetch,
         device=device,
         looks_on_device=config.runtime.looks_on == "device",
+        repeats=config.repeats if isinstance(config, ImagePretrainConfig) else 1,
     )
 
 

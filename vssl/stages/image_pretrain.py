@@ -1,0 +1,138 @@
+"""Pre-training of a whole video network on labelled images, each a clip of one frame.
+
+With one frame and zeros beyond it, the middle tap of a temporal kernel is all that learns; the outer ones shrink by
+weight decay, until a fine-tuning on videos takes them up.
+
+Departures from the public code of STS: batches are mixed after colours are normalised, without rounding to 8 bits; the
+classifier starts at a deviation of 0.01 as everywhere here; running statistics follow the first normalisation group
+instead of the mean over GPUs.
+"""
+
+from functools import partial
+
+import torch
+
+from vssl.artifacts import Inputs
+from vssl.backbones.build import build_backbone
+from vssl.backbones.r2plus1d34 import R2Plus1D34
+from vssl.checkpoint import identity
+from vssl.data.clips import ClipDataset
+from vssl.data.image_views import CentralViews, ImageView
+from vssl.device import placed, prepared
+from vssl.distributed import is_main
+from vssl.evals.protocols import Described
+from vssl.loop import replaced_over_ranks, train
+from vssl.methods.supervised import Supervised
+from vssl.nn.batchnorm import norm_layer
+from vssl.nn.precise_bn import share_statistics
+from vssl.optim import build_optimizer, learning_rate
+from vssl.randomness import seeded
+from vssl.run import Run
+from vssl.stages.classification import plot_training, scored
+from vssl.stages.image_pretrain_config import ImagePretrainConfig
+from vssl.stages.per_video import describe
+from vssl.stages.report import training_figures, write_metrics
+from vssl.stages.sources import clips, header, train_loader
+from vssl.weights import save_weights
+
+
+def run(config: ImagePretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
+    """Train from the seed, and test after the last epoch on the test split's images.
+
+    Makes `weights` (backbone and head; the moving average's where there is one), `predictions`, `plots`.
+
+    Returns:
+        `top1`, `top5`, `mean_class_accuracy`, `chance_top1`, `top1_crop<share>` of each test share, `train_loss_first`,
+        `train_loss_last`, `train_accuracy_last`, `images` and those that broke.
+    """
+    with prepared(config.runtime) as device:
+        view = ImageView(config.augment, config.data.crop_size)
+        dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
+        method = placed(_method(config, len(dataset.classes)), config.runtime, device)
+        figures = _train(config, method, dataset, inputs, run, device)
+        method.eval()
+        predictions = _predict(config, method, inputs, run, device)
+    metrics = scored(run, predictions) | figures
+    if is_main():
+        classes = list(dataset.classes)
+        about = header("image_pretrain", run, backbone=config.backbone, modality="rgb", classes=classes)
+        save_weights(run, "weights", about, method.weights())
+        plot_training(run, predictions, classes)
+    write_metrics(run, metrics)
+    return metrics
+
+
+def _method(config: ImagePretrainConfig, num_classes: int) -> Supervised:
+    with seeded(config.seed, "weights"):
+        backbone = build_backbone(config.backbone, norm_layer(config.bn_group_size))
+    if config.compat_frozen_stem:
+        assert isinstance(backbone, R2Plus1D34)
+        backbone.freeze_stem()
+    with seeded(config.seed, "head"):
+        return Supervised(
+            backbone,
+            num_classes,
+            dropout=0.0,
+            seed=config.seed,
+            mixup=config.mixup,
+            label_smoothing=config.label_smoothing,
+            drop_path=config.drop_path,
+            drop_path_on=config.drop_path_on,
+            binary=config.loss == "binary",
+            hidden_bias=True,
+            ema_decay=config.ema_decay,
+        )
+
+
+def _train(
+    config: ImagePretrainConfig,
+    method: Supervised,
+    dataset: ClipDataset,
+    inputs: Inputs,
+    run: Run,
+    device: torch.device,
+) -> dict[str, float]:
+    loader = train_loader(config, dataset, device)
+    steps = loader.steps_per_epoch
+    rate = partial(learning_rate, config.schedule, config.optim.base_lr, epochs=config.epochs, steps_per_epoch=steps)
+    try:
+        train(
+            method,
+            build_optimizer(config.optim, method.parameters()),
+            loader,
+            run,
+            lr_at=lambda step: rate(step=step),
+            epochs=config.epochs,
+            runtime=config.runtime,
+            device=device,
+            identity=identity(config, inputs),
+        )
+        replaced = float(len(replaced_over_ranks(loader)))
+        share_statistics(method)
+    finally:
+        loader.close()
+    figures = {f"train_{name}": value for name, value in training_figures(run).items()}
+    return figures | {"images": float(len(dataset)), "replaced_images": replaced}
+
+
+def _predict(
+    config: ImagePretrainConfig, method: Supervised, inputs: Inputs, run: Run, device: torch.device
+) -> dict[str, Described]:
+    """Probabilities of the test split's images, by how much of them is shown."""
+    shares = config.test_shares
+    view = CentralViews(shares, config.data.crop_size)
+    dataset = clips(config.data, config.data.test_split, inputs, seed=config.seed, view=view)
+    found = describe(
+        dataset,
+        lambda images: method.classify(images).softmax(dim=1),
+        run,
+        runtime=config.runtime,
+        batch_size=config.global_batch_size,
+        device=device,
+        crops=len(shares),
+    )
+    vectors = found.vectors if len(shares) > 1 else found.vectors[:, None]
+    return {
+        f"crop{share:g}": Described(names=found.names, labels=found.labels, vectors=vectors[:, number])
+        for number, share in enumerate(shares)
+    }
