@@ -188,9 +188,15 @@ def of_weights(backbone: Mapping[str, Any]) -> dict[str, Any]:
 
 TRANSFORMERS = (TimeSformerConfig, ViViTConfig, MViTBConfig)  # with layers that decay, and tables that are resized
 
-IMAGE_TRANSFORMER = "vit"  # in the header of weights that a video transformer may start from
-
 _NOT_OF_THE_NETWORK = ("num_frames", "image_size", "time_init")  # tables are resized, and filled
+
+
+def starts_video(image: Mapping[str, Any], video: Mapping[str, Any]) -> bool:
+    """Whether one transformer starts from the other as from an image network, both configs as plain values.
+
+    Such are published image transformers, and for the others TimeSformer with attention over space alone.
+    """
+    return image.get("name") == "vit" or (image.get("attention") == "space_only" != video.get("attention"))
 
 
 def is_same_network(config: Mapping[str, Any], other: Any) -> bool:
@@ -203,8 +209,8 @@ def is_same_network(config: Mapping[str, Any], other: Any) -> bool:
         return False
     if config["name"] not in {member.name for member in TRANSFORMERS}:
         return of_weights(config) == of_weights(other)
-    if other.get("name") == IMAGE_TRANSFORMER:
-        return bool(config["name"] != MViTBConfig.name)
+    if config["name"] != MViTBConfig.name and starts_video(other, config):
+        return all(other.get(key) in (None, config[key]) for key in ("embed_dim", "patch_size"))
     return all(config.get(key) == value for key, value in other.items() if key not in _NOT_OF_THE_NETWORK)
 
 
@@ -229,4 +235,4 @@ def refuse_other_clips(config: BackboneConfig, *, num_frames: int, sides: tuple[
 
 def takes_weights(own: BackboneConfig, theirs: BackboneConfig, kind: str) -> bool:
     """Whether a stage of this kind may read the weights of another backbone; one that only tests asks for the same."""
-    return own == theirs or (kind != "multiview" and of_weights(to_mapping(own)) == of_weights(to_mapping(theirs)))
+    return own == theirs or (kind != "multiview" and is_same_network(to_mapping(own), to_mapping(theirs)))

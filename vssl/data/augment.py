@@ -20,7 +20,8 @@ Resampling = Literal["bicubic", "bilinear"]
 
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # for optical flow too
 KINETICS: Statistics = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
-STATISTICS: dict[str, Statistics] = {"imagenet": IMAGENET, "kinetics": KINETICS}
+HALF: Statistics = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+STATISTICS: dict[str, Statistics] = {"imagenet": IMAGENET, "kinetics": KINETICS, "half": HALF}
 
 _TO_LEVELS = 255.999 / 255  # whole levels are cut off and not rounded, as torchvision has it
 

@@ -207,10 +207,10 @@ class ClipsConfig:
         since="0.2",
         neutral=0,
     )
-    statistics: Literal["imagenet", "kinetics"] = knob(
+    statistics: Literal["imagenet", "kinetics", "half"] = knob(
         "imagenet",
-        doc="what colours are normalised by: imagenet's means and deviations, or kinetics: 0.45 and 0.225, as "
-        "PySlowFast and FGKVMem have it",
+        doc="what colours are normalised by: imagenet's means and deviations; kinetics: 0.45 and 0.225, as PySlowFast "
+        "and FGKVMem have it; half: 0.5 and 0.5, as ViT of ImageNet-21K",
         since="0.2",
         neutral="imagenet",
     )

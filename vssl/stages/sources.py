@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vssl.artifacts import Artifact, Inputs, one
-from vssl.backbones.backbone_config import IMAGE_TRANSFORMER, BackboneConfig
+from vssl.backbones.backbone_config import BackboneConfig, starts_video
 from vssl.backbones.build import Backbone, build_backbone
 from vssl.backbones.image_init import start_from_image
 from vssl.backbones.image_init_config import ImageInitConfig
@@ -100,7 +100,12 @@ def start_from(backbone: Backbone, weights: Weights, run: Run, image_init: Image
         StageError: they do not fit.
     """
     tensors, what = weights.part("backbone"), f"the weights of {weights.origin}"
-    if isinstance(backbone, VideoTransformer) and weights.header["backbone"]["name"] == IMAGE_TRANSFORMER:
+    if isinstance(backbone, VideoTransformer) and starts_video(
+        weights.header["backbone"], {"attention": backbone.attention}
+    ):
+        patches = tensors["patch_embed.weight"]
+        if patches.ndim == 5:  # of a network here, over single frames
+            tensors["patch_embed.weight"] = patches.squeeze(2)
         try:
             coverage = start_from_image(backbone, tensors, image_init)
         except ConfigError as error:
