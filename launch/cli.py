@@ -1,5 +1,5 @@
 """The verbs: `vssl status | watch | why | logs | cancel | report | sync | doctor | gc | pin | unpin | prepare |
-transcode`.
+transcode | predict`.
 
 Also `python -m launch` and `python launch/cli.py`. This file is the table; the work is done by the module that a verb
 imports when it is called, so that each starts fast. Reads take `--json`. PIPELINE is a folder name under `pipelines/`,
@@ -261,6 +261,33 @@ def transcode(
     place = [] if path is None else [f"stages.all.data.dataset.path={path.expanduser().absolute()}"]
     store = [] if root is None else [f"root={root}"]
     sys.exit(run_line(["sweep=transcode", f"data={data}", *place, *store, *(settings or ())]))
+
+
+@app.command()
+def predict(
+    video: Annotated[Path, typer.Argument(help="a video file")],
+    checkpoint: Annotated[
+        Path, typer.Option(help="weights of a linear or a finetune stage (its artifacts/weights), or a published file")
+    ],
+    clips: Annotated[int, typer.Option(help="spread over the video")] = 1,
+    crops: Annotated[int, typer.Option(help="1, or 3 along the longer side")] = 3,
+    picture: Annotated[
+        Path | None, typer.Option(help="where a transformer looked; default: <video>_attention.png here")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The five likeliest classes of a video, and for TimeSformer and ViViT a picture of the class token's attention."""
+    from vssl.predict import predict as predict_video
+
+    found = predict_video(
+        video, checkpoint, picture=picture or Path(f"{video.stem}_attention.png"), clips=clips, crops=crops
+    )
+    if as_json:
+        _print_json({"classes": found.classes, "picture": None if found.picture is None else str(found.picture)})
+        return
+    for name, probability in found.classes:
+        print(f"{probability:.4f}  {name}")
+    print(f"attention: {found.picture}" if found.picture else "no picture: this network has no class token")
 
 
 def _helping(target: Target) -> Target:

@@ -50,13 +50,14 @@ MAY_IMPORT: dict[str, list[str]] = {
     "vssl.weights": [*PLAIN, "vssl.published", "vssl.published_slowfast", "vssl.published_v*", "vssl.published_sts"],
     "vssl.exchange": [*PLAIN, "vssl.published", "vssl.weights", "vssl.inert_pickles"],
     "vssl.optim": [*CONFIGS, "vssl.lamb"],
+    "vssl.predict": ["vssl", "vssl.*"],
     "vssl.plots_*": [*PLAIN, "vssl.plots", "vssl.plots_*"],
     "vssl.*": [*PLAIN, "vssl.distributed"],
     "launch": [],
     "launch.*": [*CONFIGS, "vssl.artifacts", "vssl.run", "vssl.stages", "vssl.tracking", "launch", "launch.*"],
 }
 # heavy work that a launcher's function may load when it is called
-MAY_IMPORT_LATE: dict[str, list[str]] = {"launch.*": ["vssl.data.prepare"]}
+MAY_IMPORT_LATE: dict[str, list[str]] = {"launch.*": ["vssl.data.prepare", "vssl.predict"]}
 # packages from outside -> the modules that may import them
 ONLY_IMPORTER: dict[str, list[str]] = {
     "hydra": ["launch.compose", "launch.flat"],  # the latter is Hydra's own multirun, when it is called

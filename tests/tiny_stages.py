@@ -114,13 +114,38 @@ def finetuning(*, batch: int = 2, **changes: Any) -> FinetuneConfig:
     )  # fmt: skip
 
 
+def masking(**changes: Any) -> PretrainConfig:
+    return build(
+        PretrainConfig,
+        {
+            "epochs": 2, "global_batch_size": 2, "runtime": runtime(),
+            "backbone": {"name": "mvit_b", "width": 2, "num_frames": 4, "image_size": 32},
+            "data": clips("rgb") | {"crop_size": 32}, "augment": {"name": "random-resized-crop"},
+            "method": {"name": "maskfeat", "mask_ratio": 0.5, "smallest_rectangle": 1},
+            "optim": {"name": "adamw", "weight_decay_end": 0.1, "clip_norm": 1.0},
+            "schedule": {"name": "epoch_end_cosine", "final_lr": 0.0, "warmup_epochs": 1},
+        } | changes,
+    )  # fmt: skip
+
+
+def transforming(**changes: Any) -> FinetuneConfig:
+    network = {"embed_dim": 8, "depth": 2, "num_heads": 2, "patch_size": 8, "image_size": 16, "num_frames": 4}
+    return finetuning(
+        **{
+            "backbone": {"name": "timesformer"} | network, "drop_path": 0.2, "layer_decay": 0.75, "bn_group_size": 1,
+            "augment": {"name": "random-resized-crop"}, "dropout": 0.0,
+            "optim": {"name": "adamw", "base_lr": 0.01, "weight_decay_end": 0.1},
+        } | changes
+    )  # fmt: skip
+
+
 def weights_of(root: Path, stage: Stage) -> tuple[Artifact, ...]:
     path = root / stage.name / "artifacts" / "weights"
     return (Artifact(type="weights", path=path, digest=digest(path)[0], origin=stage.name),)
 
 
 def make_stages(root: Path) -> dict[str, Stage]:
-    """ViCC single- and cross-stream, FGKVMem, CARL, linear, finetune; the single-stream parents have run in `root`."""
+    """ViCC, FGKVMem, CARL, MaskFeat, a probe, two fine-tunings; the parents of ViCC's have run in `root`."""
     dataset, motion = make_source(root, train=6, test=2)
     inputs: dict[str, tuple[Artifact, ...]] = {"dataset": (dataset,), "motion": (motion,)}
     single = Stage(pretrain.run, pretraining("rgb"), inputs, "pretrain-rgb")
@@ -133,6 +158,8 @@ def make_stages(root: Path) -> dict[str, Stage]:
         "cross": Stage(pretrain.run, pretraining("both", "rgb"), inputs | both, "pretrain-cross"),
         "memory": Stage(pretrain.run, remembering(), inputs, "pretrain-memory"),
         "frames": Stage(pretrain.run, framing(), inputs, "pretrain-frames"),
+        "masked": Stage(pretrain.run, masking(), inputs, "pretrain-masked"),
+        "transformer": Stage(finetune.run, transforming(), inputs, "finetune-transformer"),
         "linear": Stage(linear.run, probing(), inputs | {"weights": both["main"]}, "linear-rgb"),
         "finetune": Stage(
             finetune.run,

@@ -27,7 +27,7 @@ from vssl.run import Run, Stopped
 from vssl.stages.classification import plot_training, predict, scored
 from vssl.stages.finetune_config import FinetuneConfig
 from vssl.stages.report import training_figures, write_metrics
-from vssl.stages.sources import clips, header, initial_backbone, train_loader
+from vssl.stages.sources import clips, header, initial_backbone, seen, train_loader
 from vssl.stages.transfer import start_residuals_and_taps, take_hidden_layer
 from vssl.weights import save_weights
 
@@ -68,7 +68,9 @@ def run(config: FinetuneConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     metrics = scored(run, predictions) | figures
     if is_main():
         trained_on, classes = config.data.modality, list(dataset.classes)
-        about = header("finetune", run, backbone=config.backbone, modality=trained_on, classes=classes)
+        about = header(
+            "finetune", run, backbone=config.backbone, modality=trained_on, classes=classes, clips=seen(config.data)
+        )
         save_weights(run, "weights", about, method.weights())
         plot_training(run, predictions, classes)
     write_metrics(run, metrics)

@@ -24,7 +24,7 @@ from vssl.run import Run
 from vssl.stages.classification import plot_training, predict, scored
 from vssl.stages.linear_config import LinearConfig
 from vssl.stages.report import training_figures, write_metrics
-from vssl.stages.sources import clips, frozen_backbone, header, train_loader
+from vssl.stages.sources import clips, frozen_backbone, header, seen, train_loader
 from vssl.weights import save_weights
 
 
@@ -113,7 +113,9 @@ def run(config: LinearConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     metrics = scored(run, predictions) | figures
     if is_main():
         trained_on, classes = config.data.modality, list(dataset.classes)
-        about = header("linear", run, backbone=config.backbone, modality=trained_on, classes=classes)
+        about = header(
+            "linear", run, backbone=config.backbone, modality=trained_on, classes=classes, clips=seen(config.data)
+        )
         save_weights(run, "weights", about, probe.weights())
         plot_training(run, predictions, classes)
     write_metrics(run, metrics)

@@ -125,6 +125,12 @@ def frozen_backbone(config: LinearConfig | RetrievalConfig, inputs: Inputs, run:
     return placed(backbone.requires_grad_(False).eval(), config.runtime, device)
 
 
+def seen(config: ClipsConfig) -> dict[str, Any]:
+    """What clips a classifier learned from, for whoever shows it another video."""
+    values = to_mapping(config)
+    return {key: values[key] for key in ("num_frames", "frame_stride", "crop_size", "sampling", "statistics")}
+
+
 def header(kind: str, run: Run, *, backbone: BackboneConfig, modality: str, **more: Any) -> Mapping[str, Any]:
     """What a weights file says of itself."""
     return {"kind": kind, "stage": run.dir.name, "backbone": to_mapping(backbone), "modality": modality, **more}
