@@ -81,7 +81,7 @@ def test_three_crops_equal_the_originals() -> None:
         assert np.abs(augment.normalise(views, STS_STATISTICS).numpy() - clips).max() < 1e-5
 
 
-def test_video_transformer_crops_equal_the_originals() -> None:
+def test_point_15_video_transformer_crops_equal_the_originals() -> None:
     numbers = golden_tensors("16_views", "vtransformer")
     clip, side = numbers["clip"], numbers["center_crop"].shape[-1]
     start, middle, end = three_crops(*clip.shape[-2:], side)

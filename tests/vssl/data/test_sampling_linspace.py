@@ -27,7 +27,9 @@ def test_windows_equal_the_originals() -> None:
 
 
 @given(*shapes)
-def test_windows_are_spread_from_their_first_frame_to_their_last(total: int, num_frames: int, stride: int) -> None:
+def test_point_13_windows_are_spread_from_their_first_frame_to_their_last(
+    total: int, num_frames: int, stride: int
+) -> None:
     for begin in {0, num_begins(total, num_frames, stride) - 1, central_begin(total, num_frames, stride)}:
         clip = linspace_clip(total, num_frames, stride, begin)
         window = min(num_frames * stride, total - begin)

@@ -82,7 +82,7 @@ def test_a_step_of_fine_tuning_equals_the_originals() -> None:
             assert 100 * (1 - hits[name].item()) == pytest.approx(float(arrays[f"{case}.{expected}"]), abs=1e-4)
 
 
-def test_videotransformer_mixes_the_same_way() -> None:
+def test_point_14_videotransformer_mixes_the_same_way() -> None:
     arrays = golden("14_mixup", "vtransformer")
     for number, meta in enumerate(json.loads(str(arrays["meta"]))):
         clips = torch.from_numpy(arrays[f"x{number}"]).transpose(1, 2)  # stored as (B, T, 3, H, W)
@@ -102,7 +102,7 @@ def test_sts_cuts_the_same_boxes() -> None:
         assert mix.share == pytest.approx(corrected, abs=1e-9)
 
 
-def test_the_box_is_one_for_all_frames_and_its_area_is_what_the_partner_gives() -> None:
+def test_point_14_the_box_is_one_for_all_frames_and_its_area_is_what_the_partner_gives() -> None:
     for seed in range(30):
         mix = draw(MixupConfig(mixup_alpha=0.0), (9, 14), seed)
         out, targets = mix_batch(
@@ -113,7 +113,7 @@ def test_the_box_is_one_for_all_frames_and_its_area_is_what_the_partner_gives() 
         assert targets[0].tolist() == pytest.approx([mix.share, 1 - mix.share], abs=1e-6)
 
 
-def test_targets_sum_to_one_and_smoothing_is_torch_s_own() -> None:
+def test_point_14_targets_sum_to_one_and_smoothing_is_torch_s_own() -> None:
     labels, logits = torch.tensor([0, 3, 2, 2]), torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     targets = soft_targets(labels, labels.flip(0), Mix(0.3), num_classes=5, smoothing=0.1)
     assert targets.sum(dim=1).tolist() == pytest.approx([1.0] * 4)

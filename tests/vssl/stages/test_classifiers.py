@@ -87,7 +87,7 @@ def test_crops_of_crops_are_refused() -> None:
         finetuning(test_crops="ten", test_view={"num_crops": 3})
 
 
-def test_mixup_of_an_odd_batch_is_refused() -> None:
+def test_point_14_mixup_of_an_odd_batch_is_refused() -> None:
     with pytest.raises(ConfigError, match="global_batch_size is 3 and mixup is on"):
         finetuning(batch=3, bn_group_size=3, mixup={})
 
