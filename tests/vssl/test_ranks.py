@@ -19,7 +19,17 @@ import torch
 import torch.distributed as dist
 
 from tests.gloo import start_ranks
-from tests.tiny_stages import Stage, final_state, finetuning, history, make_stages, pretraining, probing, remembering
+from tests.tiny_stages import (
+    Stage,
+    final_state,
+    finetuning,
+    framing,
+    history,
+    make_stages,
+    pretraining,
+    probing,
+    remembering,
+)
 from vssl import distributed, rendezvous
 from vssl.artifacts import read_json, write_json
 from vssl.config import ConfigError
@@ -31,6 +41,7 @@ from vssl.stages.finetune_config import FinetuneConfig
 from vssl.stages.linear_config import LinearConfig
 from vssl.stages.pretrain_config import PretrainConfig
 
+KINDS = ("sync", "local", "shuffle", "cross", "memory", "frames", "linear", "finetune", "finetune-sync")
 STOP_AFTER, EPOCHS = 2, 4  # steps; an epoch of these stages has one
 
 
@@ -44,6 +55,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
         "shuffle": pretraining("rgb", batch=4),
         "cross": pretraining("both", "rgb", batch=4),
         "memory": remembering(batch=4),
+        "frames": framing(global_batch_size=4),
         "linear": probing(batch=4),
         "finetune": finetuning(batch=4, compat_batch_flip=True),
         "finetune-sync": finetuning(
@@ -106,7 +118,7 @@ def assert_close(found: Path, expected: Path) -> None:
     torch.testing.assert_close(final_state(found), final_state(expected), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "memory", "linear", "finetune", "finetune-sync"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_ranks_equal_one(kind, stages, on_two_ranks, on_one_rank):
     assert_close(on_two_ranks / "whole" / stages[kind].name, on_one_rank(kind))
 
@@ -122,7 +134,7 @@ def test_two_ranks_test_with_the_same_network(kind, stages, on_two_ranks, on_one
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["sync", "local", "shuffle", "cross", "memory", "linear", "finetune", "finetune-sync"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_stop_that_one_rank_sees_is_agreed_and_resumed_on_one_rank(kind, stages, on_two_ranks, on_one_rank):
     stage, stopped = stages[kind], on_two_ranks / "stopped"
     assert len(history(stopped / stage.name)) == STOP_AFTER

@@ -36,6 +36,7 @@ _PHOTOGRAPHS = (
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
 )
 _REACH = 0.28  # how far an object moves to either side of its middle, share of the short side
+_BRIGHT = 230.0  # of an object without texture, of 255
 _NOISE = 5.0  # deviation of the sensor noise, of 255
 
 Pixels = NDArray[np.float64]  # (H, W, 3)
@@ -194,11 +195,11 @@ def path_of(motion: str, frames: int, rng: np.random.Generator) -> list[Pose]:
 class Scene:
     """Textures, outline and camera of one shot."""
 
-    def __init__(self, look: Look, drift: float, tint: Tint, rng: np.random.Generator) -> None:
+    def __init__(self, look: Look, drift: float, tint: Tint, rng: np.random.Generator, *, plain: bool = False) -> None:
         self._look = look
         self._short = min(look.height, look.width)
         self._background = texture(rng)
-        self._object = texture(rng)
+        self._object = np.full((200, 200, 3), _BRIGHT) if plain else texture(rng)
         self._tint = tint * rng.uniform(0.7, 1.3, 3)
         self._corner = rng.uniform(0, 200, 2)
         self._drift = rng.normal(0, drift, 2)  # pixels per frame

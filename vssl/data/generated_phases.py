@@ -1,8 +1,9 @@
 """Videos of one process, made here: the same phases in the same order, each video at speeds of its own, with pauses.
 
-A textured object is carried in from the left, lifted, turned, drawn near and carried out, before a textured, drifting
-background, so that its pose says how far the process is, and textures say nothing. Every frame is labelled with its
-phase, in the layout of Pouring as CARL publishes it: videos/<name>.mp4, train.pkl and val.pkl.
+A bright thing is carried in from the left, lifted, turned, lowered and carried out, and grows all the while, before a
+textured, drifting background: its pose says how far the process is, and backgrounds, shapes and tints say nothing.
+Every frame is labelled with its phase, in the layout of Pouring as CARL publishes it: videos/<name>.mp4, train.pkl and
+val.pkl.
 """
 
 import pickle
@@ -59,12 +60,12 @@ def draw_progress(config: PhasesConfig, rng: np.random.Generator) -> Progress:
 
 
 def pose_at(progress: float) -> Pose:
-    """Where the object is when so much of the process is done."""
-    carried, lifted, turned, neared, left = (min(max(progress - phase, 0.0), 1.0) for phase in range(5))
+    """Where the object is, and how large, when so much of the process is done."""
+    carried, lifted, turned, lowered, left = (min(max(progress - phase, 0.0), 1.0) for phase in range(5))
     return Pose(
         x=_REACH * (carried - 1 + left),
-        y=_REACH * (0.8 - 1.4 * lifted),
-        scale=0.75 * 1.7**neared,
+        y=_REACH * (0.8 - 1.4 * lifted + 0.7 * lowered),
+        scale=0.35 * 1.4**progress,  # nets that look for the largest response anywhere see sizes, and places hardly
         angle=0.5 * np.pi * turned,
     )
 
@@ -86,7 +87,7 @@ def _make(config: PhasesConfig, root: Path, wanted: tuple[str, int]) -> None:
 
 
 def _render(config: PhasesConfig, look: Look, progress: Progress, rng: np.random.Generator) -> Iterator[Frames]:
-    scene = Scene(look, config.drift, np.ones(3), rng)
+    scene = Scene(look, config.drift, np.ones(3), rng, plain=True)
     for state in progress.tolist():
         yield scene.draw(pose_at(state), rng)
 

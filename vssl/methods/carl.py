@@ -168,8 +168,8 @@ class CARL(nn.Module):
             position: where training stands.
 
         Returns:
-            Float32 scalar; `spread` of the embeddings over frames (1: as noise, 0: collapsed to a point), and of two
-            views `time_error`: how far a frame's nearest one in the other view is from it, as a share of the video.
+            Float32 scalar; `spread` of the embeddings of a video's frames (1: as noise, 0: all alike), and of two views
+            `time_error`: how far a frame's nearest one in the other view is from it, as a share of the video.
 
         Raises:
             ConfigError: the rank's videos are no whole groups.
@@ -251,11 +251,13 @@ class CARL(nn.Module):
 
 @torch.no_grad()
 def _figures(embeddings: Tensor, frames: Tensor, lengths: Tensor, mask: Tensor) -> dict[str, Tensor | float]:
+    """Means over videos, so that ranks that have as many of them agree with one that has all."""
     unit = F.normalize(embeddings, dim=3)
-    spread = unit[mask].std(dim=0, correction=0).mean() * unit.shape[3] ** 0.5
-    if embeddings.shape[1] != 2:
-        return {"spread": spread}
-    similarity = unit @ unit.flip(1).transpose(2, 3)  # (B, 2, T, T)
-    nearest = similarity.masked_fill(~mask.flip(1)[:, :, None], -torch.inf).argmax(dim=3)
-    error = (frames - frames.flip(1).gather(2, nearest)).abs() / lengths[..., None]
-    return {"spread": spread, "time_error": error[mask].mean()}
+    spreads = [of[shown].std(dim=0, correction=0).mean() for of, shown in zip(unit, mask) if shown.any()]
+    figures: dict[str, Tensor | float] = {"spread": torch.stack(spreads).mean() * unit.shape[3] ** 0.5}
+    if embeddings.shape[1] == 2:
+        similarity = unit @ unit.flip(1).transpose(2, 3)  # (B, 2, T, T)
+        nearest = similarity.masked_fill(~mask.flip(1)[:, :, None], -torch.inf).argmax(dim=3)
+        error = (frames - frames.flip(1).gather(2, nearest)).abs() / lengths[..., None]
+        figures["time_error"] = torch.stack([of[shown].mean() for of, shown in zip(error, mask) if shown.any()]).mean()
+    return figures

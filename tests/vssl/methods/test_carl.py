@@ -3,6 +3,8 @@
 import copy
 import json
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,18 @@ from torch import Tensor
 from tests import carl_names
 from tests.goldens import golden
 from tests.vicc_steps import at
+from vssl.artifacts import StageFolder
 from vssl.backbones.backbone_config import FrameResNet50Config, TinyConfig, TinyFramesConfig
 from vssl.config import ConfigError, build
+from vssl.loop import train
 from vssl.methods import Method, load_method
 from vssl.methods.carl import CARL, FrameEncoder, Projector
 from vssl.methods.carl_config import CARLConfig
 from vssl.optim import build_optimizer
 from vssl.optim_config import AdamConfig
 from vssl.randomness import stream
+from vssl.run import Run, read_journal
+from vssl.stages.runtime_config import RuntimeConfig
 
 SMALL: dict[str, Any] = {
     "embedder": {
@@ -243,6 +249,29 @@ def test_a_step_is_a_function_of_seed_and_step() -> None:
     one, again, later = (method(batch(), at(step))[0].item() for step in (5, 5, 6))
     assert one == again
     assert one != later  # another dropout
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_point_15_twenty_steps_in_half_precision(amp: Any, tmp_path: Path) -> None:
+    """On still synthetic videos: no error, finite losses that fall; skipped steps are counted."""
+
+    class Loader:
+        steps_per_epoch, replaced = 20, []
+
+        def batches(self, epoch: int, start_step: int) -> Iterator[dict[str, Any]]:
+            yield from (batch() for _ in range(self.steps_per_epoch))
+
+    (tmp_path / "checkpoints").mkdir()
+    method = tiny(frozen_layers=0, embedder=SMALL["embedder"] | {"dropout": 0.0})
+    train(
+        method, build_optimizer(AdamConfig(base_lr=0.01), method.parameters()), Loader(), Run(StageFolder(tmp_path)),
+        lr_at=lambda step: 0.01, epochs=1, runtime=RuntimeConfig(amp=amp), device=torch.device("cpu"), identity="20",
+    )  # fmt: skip
+    rows = [row["values"] for row in read_journal(tmp_path / "journal.jsonl")]
+    assert len(rows) == 20
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert np.mean([row["loss"] for row in rows[-5:]]) < np.mean([row["loss"] for row in rows[:5]])
+    assert all(("skipped" in row) == (amp == "fp16") for row in rows)
 
 
 def test_gradients_are_shortened() -> None:
