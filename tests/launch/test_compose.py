@@ -134,6 +134,10 @@ RECIPES |= {
     for net in _STS
     if (recipe.endswith("sthv2"), net) != (True, "slowfast50_8x8")
 }
+RECIPES |= {"maskfeat_k400": "pretrain", "maskfeat_finetune": "finetune", "maskfeat_linear": "linear"}
+RECIPES |= {"timesformer_image": "finetune", "timesformer_threecrop": "multiview", "vivit_threecrop": "multiview"}
+_RUNS = ("", "_batch8", "_crops", "_interval4", "_interval16", "_interval24")
+RECIPES |= {f"timesformer_k600{run}": "finetune" for run in _RUNS} | {"vivit_k600": "finetune"}
 NEEDED = {"pretrain": {"epochs": 1, "global_batch_size": 1920}}
 
 
