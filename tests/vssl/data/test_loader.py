@@ -172,6 +172,21 @@ def test_ranks_take_contiguous_slices_of_the_global_batch(prepared_source: Artif
             assert torch.equal(mine["streams"]["rgb"], everyones["streams"]["rgb"][rows])
 
 
+def test_repeats_come_side_by_side_each_with_draws_of_its_own(prepared_source: Artifact) -> None:
+    once = list(TrainLoader(clips_of(prepared_source), 4, seed=0).batches(5))
+    repeated = TrainLoader(clips_of(prepared_source), 4, seed=0, repeats=2)
+    batches = list(repeated.batches(5))
+    assert len(batches) == repeated.steps_per_epoch == len(once)  # an epoch is as long, and shows half of the videos
+    names = [name for batch in batches for name in batch["video_ids"]]
+    order = [name for batch in once for name in batch["video_ids"]]
+    assert names == [name for name in order[: len(order) // 2] for _ in range(2)]
+    for batch in batches:
+        first, second = batch["streams"]["rgb"][::2], batch["streams"]["rgb"][1::2]
+        assert not torch.equal(first, second)
+        assert torch.equal(first[0], once[0]["streams"]["rgb"][0]) == (batch is batches[0])
+    assert torch.equal(next(repeated.batches(5, 1))["streams"]["rgb"], batches[1]["streams"]["rgb"])
+
+
 def test_row_order_and_other_videos_do_not_enter_a_sample(prepared_source: Artifact, own_source: Artifact) -> None:
     table = pd.read_parquet(own_source.path / "manifest.parquet")
     table.iloc[::-2].to_parquet(own_source.path / "manifest.parquet")

@@ -1,0 +1,135 @@
+"""The sweeps of STS: the graph, and every value of the published settings (card, section 3)."""
+
+from typing import Any
+
+import pytest
+
+from launch.plan import Plan
+from tests.launch.test_fgkvmem_sweeps import nested
+from tests.planning import plan_of
+
+NETS = ("csn50", "r2plus1d34", "slowfast50_4x16", "slowfast50_8x8", "slowonly50", "x3d_s")
+SPARSE = tuple(net for net in NETS if net != "slowfast50_8x8")
+SWEEPS = {"k400": NETS, "sthv2": SPARSE}
+# network -> frames, stride, training side, test side, videos a step, of a group, rate, epochs, batches of precise BN
+K400: dict[str, tuple[Any, ...]] = {
+    "csn50": (32, 2, 224, 256, 64, 16, 0.01, 50, 0),
+    "r2plus1d34": (8, 8, 224, 256, 64, 16, 0.01, 50, 200),
+    "slowfast50_4x16": (32, 2, 224, 256, 64, 16, 0.01, 50, 200),
+    "slowfast50_8x8": (32, 2, 224, 256, 64, 16, 0.01, 50, 200),
+    "slowonly50": (8, 8, 224, 256, 64, 16, 0.02, 50, 200),
+    "x3d_s": (13, 6, 160, 192, 128, 32, 0.02, 100, 200),
+}
+PLANS = {sweep: plan_of(f"sweep=sts_{sweep}") for sweep in SWEEPS}
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_images_have_the_published_values(net: str) -> None:
+    expected = {
+        "epochs": 300, "global_batch_size": 2048, "repeats": 3, "loss": "binary", "label_smoothing": 0.0,
+        "drop_path": 0.05, "bn_group_size": 256, "test_shares": [0.875, 0.95], "ema_decay": None,
+        "mixup": {"mixup_alpha": 0.1, "cutmix_alpha": 1.0, "probability": 1.0, "cutmix_probability": 0.5},
+        "backbone": {"name": net, "sts": False},
+        "data": {
+            "num_frames": 1, "crop_size": 224, "test_split": "val", "statistics": "imagenet",
+            "dataset": {"name": "imagenet"}, "sampling": {"name": "segments", "sparse": False},
+        },
+        "augment": {
+            "crop_area": [0.08, 1.0], "flip_probability": 0.5,
+            "rand_augment": {
+                "operations": 2, "magnitude": 7.0, "magnitude_std": 0.5, "probability": 0.5, "space": "increasing",
+            },
+        },
+        "optim": {
+            "name": "lamb", "base_lr": 0.005, "betas": [0.9, 0.999], "eps": 1e-6, "weight_decay": 0.02,
+            "max_grad_norm": 1.0,
+        },
+        "schedule": {"name": "warm_epoch_cosine", "final_lr": 1e-6, "warmup_epochs": 5, "warmup_start_lr": 5e-6},
+    }  # fmt: skip
+    config = PLANS["k400"][f"images-{net}"].config
+    assert nested(config, expected) == expected
+    assert config["augment"]["crop_aspect"] == pytest.approx([3 / 4, 4 / 3])
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_kinetics_has_the_published_values(net: str) -> None:
+    frames, stride, side, test_side, batch, group, rate, epochs, precise = K400[net]
+    clips = {
+        "num_frames": frames, "frame_stride": stride, "crop_size": side, "test_split": "val",
+        "sampling": {"name": "segments", "sparse": False},
+    }  # fmt: skip
+    expected = {
+        "epochs": epochs, "global_batch_size": batch, "bn_group_size": group, "dropout": 0.5, "clip_grad_norm": 40.0,
+        "precise_bn_batches": precise, "mixup": None, "label_smoothing": 0.0, "taps": "keep", "data": clips,
+        "zero_init_residual": net in ("slowonly50", "x3d_s") or "fast" in net,
+        "augment": {"name": "resized-crop", "short_side": test_side, "crop_area": [0.08, 1.0], "flip_probability": 0.5},
+        "test_view": {"num_clips": 1, "num_crops": 1, "short_side": test_side},
+        "optim": {
+            "name": "sgd", "base_lr": rate, "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4,
+            "decay_1d": net != "x3d_s", "larc": None,
+        },
+        "schedule": {"name": "epoch_cosine", "final_lr": 0.0, "warmup_epochs": 5, "warmup_ratio": 0.1},
+    }  # fmt: skip
+    views = {"num_clips": 10, "num_crops": 3, "short_side": test_side, "crop_size": test_side}
+    for conv in ("sts", "plain"):
+        config = PLANS["k400"][f"finetune-{conv}-{net}"].config
+        assert nested(config, expected) == expected
+        assert config["backbone"]["sts"] == (conv == "sts")
+        tested = PLANS["k400"][f"test-{conv}-{net}"].config
+        expected_test = {"data": clips, "test_view": views, "average_clips": "prob", "batch_size": 10}
+        assert nested(tested, expected_test) == expected_test
+        assert tested["backbone"] == config["backbone"]
+
+
+@pytest.mark.parametrize("net", SPARSE)
+def test_something_something_has_the_published_values(net: str) -> None:
+    clips = {
+        "num_frames": 32 if "fast" in net else 8, "crop_size": 224, "dataset": {"name": "something_something_v2"},
+        "sampling": {"name": "segments", "sparse": True},
+    }  # fmt: skip
+    expected = {
+        "epochs": 50, "global_batch_size": 64, "bn_group_size": 8, "precise_bn_batches": 0, "clip_grad_norm": 40.0,
+        "taps": "spread" if net == "slowonly50" else "keep", "data": clips, "optim": {"base_lr": 0.1},
+        "augment": {"short_side": 256, "flip_probability": 0.0},
+    }  # fmt: skip
+    views = {"num_clips": 1, "num_crops": 3, "short_side": 256, "crop_size": 256}
+    config = PLANS["sthv2"][f"finetune-sts-{net}"].config
+    assert nested(config, expected) == expected
+    tested = PLANS["sthv2"][f"test-sts-{net}"].config
+    assert nested(tested, {"data": clips, "test_view": views}) == {"data": clips, "test_view": views}
+
+
+@pytest.mark.parametrize("scale", ["paper", "demo", "smoke"])
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_one_pretraining_per_network_feeds_all_its_children(sweep: str, scale: str) -> None:
+    plan: Plan = plan_of(f"sweep=sts_{sweep}", f"scale={scale}")
+    assert len([*plan]) == 5 * len(SWEEPS[sweep])
+    for net in SWEEPS[sweep]:
+        assert plan[f"images-{net}"].parents == ()
+        for conv in ("sts", "plain"):
+            assert plan[f"finetune-{conv}-{net}"].parents == (f"images-{net}",)
+            assert plan[f"test-{conv}-{net}"].parents == (f"finetune-{conv}-{net}",)
+            assert plan[f"finetune-{conv}-{net}"].config["backbone"]["name"] == net  # at every scale
+    if scale == "paper":
+        for net in SPARSE:
+            assert plan[f"images-{net}"].stage_id == PLANS["k400"][f"images-{net}"].stage_id
+    else:
+        for stage in plan:
+            assert stage.resources.gpus_per_node == 0
+            if "finetune" in stage.name:
+                assert stage.config["augment"]["flip_probability"] == 0
+                assert stage.config["data"]["crop_size"] % 32 == 0
+
+
+@pytest.mark.parametrize("scale", ["paper", "demo", "smoke"])
+def test_the_ablation_compares_starts_over_seeds(scale: str) -> None:
+    plan = plan_of("sweep=sts_ablation", f"scale={scale}")
+    assert len([*plan]) == 3 * 7 + 3
+    for seed in range(3):
+        assert plan[f"finetune-scratch.{seed}"].parents == ()
+        assert plan[f"finetune-plain.{seed}"].parents == plan[f"finetune-sts.{seed}"].parents == (f"images.{seed}",)
+    for start in ("scratch", "plain", "sts"):
+        assert plan[f"mean-{start}"].parents == tuple(f"test-{start}.{seed}" for seed in range(3))
+    if scale == "paper":
+        assert plan["images.0"].stage_id == PLANS["k400"]["images-slowonly50"].stage_id
+        assert plan["finetune-sts.0"].stage_id == PLANS["k400"]["finetune-sts-slowonly50"].stage_id
