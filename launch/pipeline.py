@@ -142,7 +142,7 @@ def _show(plan: Plan, selection: Selection, store: Store, *, mermaid: bool) -> i
 
 def _absent(plan: Plan, store: Store) -> list[str]:
     """Keys of the datasets that nobody has given a folder for, nor prepared."""
-    without = (key for key, one in plan.datasets.items() if one["generated"] is None and one["path"] is None)
+    without = (key for key, one in plan.datasets.items() if not is_made_here(one) and one["path"] is None)
     return [key for key in without if store.source_digest(key) is None]
 
 
