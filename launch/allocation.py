@@ -27,6 +27,7 @@ class Allocation:
 
     job: str  # "<array>_<index>": the raw id of one element is that of the whole array
     restart: int = 0
+    start: str = ""  # of the script, by the clock of its node; "" outside of our script
     hosts: str = ""  # node list, as Slurm writes it
     node: str = ""  # Slurm's name of this machine
     nodes: int = 1
@@ -42,6 +43,7 @@ class Allocation:
         return cls(
             job=f"{array}_{index}",
             restart=int(environment.get("SLURM_RESTART_COUNT") or 0),
+            start=environment.get("VSSL_START", ""),
             hosts=environment.get("SLURM_JOB_NODELIST", ""),
             node=environment.get("SLURMD_NODENAME", ""),
             nodes=int(environment.get("SLURM_JOB_NUM_NODES") or 1),
@@ -50,8 +52,11 @@ class Allocation:
 
     @property
     def nonce(self) -> str:
-        """Tells this start from every other one, on all its ranks."""
-        return f"{self.job}.{self.restart}"
+        """Tells this start from every other one, on all its ranks.
+
+        Slurm's count alone does not: a controller that is killed may come back with an older one.
+        """
+        return f"{self.job}.{self.restart}" + (f".{self.start}" if self.start else "")
 
     def facts(self) -> dict[str, Any]:
         """What an attempt's record holds of it."""

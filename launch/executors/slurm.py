@@ -88,6 +88,7 @@ def script_text(
         f"cd {folder}",
         "export VSSL_LAUNCHED=1",
         f"export VSSL_ATTEMPT={_ATTEMPT}",
+        'export VSSL_START="$(date +%s%N)"  # a controller that was killed may have forgotten an earlier start',
         f'export PYTHONPATH={shlex.quote(str(snapshot))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
         "export PYTHONDONTWRITEBYTECODE=1  # a snapshot is shared by all jobs, and stays as it is",
     ]

@@ -31,6 +31,8 @@ def test_slurms_variables_count_beside_our_marker():
     assert launch == Launch(rank=3, ranks=4, local_rank=1, nonce="16_5.2", slurm=slurm)
     assert launch.key == "2"
     assert Launch.from_environment(OURS).nonce == "16_5.0", "Slurm sets no count at the first start"
+    first, forgotten = (Launch.from_environment(OURS | {"VSSL_START": start}) for start in ("17", "18"))
+    assert first.nonce != forgotten.nonce, "a controller that was killed may start a job twice under one count"
 
 
 def test_plain_python_inside_an_allocation_is_alone():

@@ -1,6 +1,7 @@
 """The text of a batch script, and the names inside of submitit that it stands on."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -180,6 +181,17 @@ def test_a_path_that_no_script_can_hold_is_refused(folder):
     for place in ({"batch": Path(folder)}, {"snapshot": Path(folder)}):
         with pytest.raises(ConfigError, match="choose another store with root=FOLDER"):
             text(**place)
+
+
+def test_each_start_of_a_script_has_a_name_of_its_own(tmp_path):
+    script = text(batch=tmp_path, profile=replace(PLAIN, setup=('srun() { echo "start $VSSL_START"; }',)))
+    slurm = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3", "PATH": os.environ["PATH"]}
+    starts = {
+        subprocess.run(["bash", "-c", script], env=slurm, capture_output=True, text=True).stdout.partition("\n")[0]
+        for _ in range(2)
+    }
+    assert len(starts) == 2
+    assert all(re.fullmatch(r"start \d{19}", start) for start in starts)
 
 
 def test_ranks_do_not_take_over_what_another_launcher_left(tmp_path):
