@@ -1,6 +1,6 @@
 # Everything starts here: each target sets up .venv first, which costs nothing once it is there.
 #   make demo            the main pipeline, small, on this machine, on generated videos   (ARGS= adds overrides)
-#   make test            lint, types and tests                                             (ARGS= goes to pytest)
+#   make test            lint, types and tests, two processes side by side                 (ARGS= goes to pytest)
 #   make ui              the results in MLflow's own interface                             (PORT=5000)
 #   make slurm-sandbox   a private, throw-away Slurm on this machine, until Ctrl-C          (ARGS= as --nodes 8)
 #   make slurm-demo      the main pipeline, small, on such a Slurm of four nodes            (ARGS= adds overrides)
@@ -29,7 +29,7 @@ lint: venv
 	$(RUN) -m mypy
 
 test: lint
-	$(RUN) -m pytest $(ARGS)
+	@.ci/test $(ARGS)
 
 ui: venv
 	@.ci/ui $(ROOT) $(PORT)
