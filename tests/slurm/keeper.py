@@ -22,7 +22,8 @@ from typing import Any
 
 PR_SET_CHILD_SUBREAPER = 36
 
-exit_codes: dict[int, int] = {}
+ended: list[tuple[int, int]] = []  # process ids with their exit codes, in order; an id may come again
+begun: dict[int, int] = {}  # id of a daemon -> how many processes had ended before it began
 
 
 def reap(*_: object) -> None:
@@ -34,7 +35,7 @@ def reap(*_: object) -> None:
             return
         if process == 0:
             return
-        exit_codes[process] = os.waitstatus_to_exitcode(status)
+        ended.append((process, os.waitstatus_to_exitcode(status)))
 
 
 def descendants() -> set[int]:
@@ -56,7 +57,9 @@ def descendants() -> set[int]:
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     if "ended" in request:
-        return {"code": exit_codes.get(request["ended"])}
+        daemon = request["ended"]
+        return {"code": next((code for process, code in ended[begun[daemon] :] if process == daemon), None)}
+    before = len(ended)
     with open(request["log"], "ab") as log:
         try:
             child = subprocess.Popen(
@@ -69,6 +72,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             )
         except OSError as error:
             return {"error": str(error)}
+    begun[child.pid] = before
     child.returncode = 0  # reaped here, by the signal's handler
     return {"pid": child.pid}
 

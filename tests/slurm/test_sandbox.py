@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from launch.provenance import CHECKOUT
+from tests.slurm import keeper
 from tests.slurm.conftest import new_sandbox, skip_without_slurm
 from tests.slurm.sandbox import Sandbox, SandboxError, Variant, wait_until
 from tests.slurm.variant import slurm_conf
@@ -208,3 +210,15 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "mariadbd" not in Sandbox.missing(LIGHT)
     with pytest.raises(SandboxError, match="slurm-wlm slurmdbd munge mariadb-server"), Sandbox(Path("anywhere")):
         pass
+
+
+def test_a_daemon_whose_process_id_was_another_ones_before_is_not_taken_for_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "ended", [(77, 0)])
+    monkeypatch.setattr(keeper, "begun", {})
+    monkeypatch.setattr(keeper.subprocess, "Popen", lambda *_, **__: SimpleNamespace(pid=77, returncode=None))
+    assert keeper.answer({"start": ["x"], "environment": {}, "log": str(tmp_path / "log")}) == {"pid": 77}
+    assert keeper.answer({"ended": 77}) == {"code": None}
+    keeper.ended.append((77, 3))
+    assert keeper.answer({"ended": 77}) == {"code": 3}
