@@ -73,7 +73,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Row(
         "unknown member of a union",
         PLAN + "stages.linear.schedule.name=cosin",
-        ("`schedule.name` is 'cosin'", "`cosine`?", "accepted: cosine, joined_cosine, milestones"),
+        ("`schedule.name` is 'cosin'", "`cosine`?", "accepted: cosine, epoch_cosine"),
     ),
     Row("unknown resources", PLAN + "stages.linear.resources=cpus", ("`cpus`", "`cpu`?", "accepted: cpu, finetune")),
     Row(
