@@ -90,7 +90,8 @@ def test_a_crop_is_taken_blurred_and_resized_like_its_slow_twin(height: int, wid
     if view.blur_sigma is not None:
         planes = torch.stack([augment.blur(frame[None], view.blur_sigma)[0] for frame in planes])
     expected = augment.resize(planes, 16, 16, "bilinear", antialias=False)
-    assert torch.equal(view.crop(frames), expected)
+    # A level: sums over a kernel are taken in another order when frames are blurred together.
+    torch.testing.assert_close(view.crop(frames), expected, rtol=0, atol=1)
 
 
 def test_where_no_crop_fits_the_largest_in_the_middle_is_taken() -> None:
