@@ -186,7 +186,7 @@ def test_legacy_views_are_random_squares_of_the_training_size() -> None:
 
 def test_a_mapping_without_a_name_means_the_views_of_the_time_before_there_were_others() -> None:
     assert finetuning(augment={"resize_crop": 18}).augment == ClassifyAugmentConfig(resize_crop=18)
-    with pytest.raises(ConfigError, match="accepted: random-resized-crop, .*sized-crop"):
+    with pytest.raises(ConfigError, match=r"accepted: random-resized-crop, .*sized-crop"):
         finetuning(augment={"name": "short"})
 
 
