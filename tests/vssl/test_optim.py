@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.goldens import golden, golden_tensors
 from vssl.config import ConfigError, build
-from vssl.optim import LARC, build_optimizer, joined_cosine, learning_rate, set_learning_rate
+from vssl.optim import LARC, build_optimizer, set_learning_rate
 from vssl.optim_config import (
     AdamConfig,
     CosineConfig,
@@ -24,6 +24,7 @@ from vssl.optim_config import (
     WarmEpochCosineConfig,
     refuse_endless_warmup,
 )
+from vssl.schedules import joined_cosine, learning_rate
 
 
 def test_point_02_larc_golden() -> None:

@@ -20,16 +20,13 @@ from vssl.nn.drop_path import DropPath
 from vssl.optim import (
     build_optimizer,
     clip_gradients,
-    epoch_end_cosine,
     layer_rates,
-    learning_rate,
     set_learning_rate,
     set_weight_decay,
     tokens_and_positions,
-    weight_decay,
-    weight_decay_of,
 )
 from vssl.optim_config import AdamWConfig, EpochEndCosineConfig, SGDConfig, peak_rate
+from vssl.schedules import epoch_end_cosine, learning_rate, weight_decay, weight_decay_of
 from vssl.stages.finetune_config import FinetuneConfig
 
 ARRAYS = golden("08_schedules", "vtransformer")

@@ -20,10 +20,11 @@ from vssl.loop import replaced_over_ranks, train
 from vssl.methods.supervised import Supervised
 from vssl.nn.batchnorm import norm_layer
 from vssl.nn.precise_bn import set_precise_statistics
-from vssl.optim import build_optimizer, layer_rates, learning_rate, tokens_and_positions, weight_decay_of
+from vssl.optim import build_optimizer, layer_rates, tokens_and_positions
 from vssl.optim_config import peak_rate
 from vssl.randomness import seeded
 from vssl.run import Run, Stopped
+from vssl.schedules import learning_rate, weight_decay_of
 from vssl.stages.classification import plot_training, predict, scored
 from vssl.stages.finetune_config import FinetuneConfig
 from vssl.stages.report import training_figures, write_metrics

@@ -17,10 +17,11 @@ from vssl.distributed import all_gather_cat, is_main, rank
 from vssl.loop import replaced_over_ranks, train
 from vssl.methods import Position
 from vssl.nn.heads import linear_probe_head, plain_head
-from vssl.optim import build_optimizer, learning_rate, weight_decay_of
+from vssl.optim import build_optimizer
 from vssl.optim_config import peak_rate
 from vssl.randomness import seeded
 from vssl.run import Run
+from vssl.schedules import learning_rate, weight_decay_of
 from vssl.stages.classification import plot_training, predict, scored
 from vssl.stages.linear_config import LinearConfig
 from vssl.stages.report import training_figures, write_metrics

@@ -17,11 +17,12 @@ from vssl.distributed import is_main
 from vssl.loop import replaced_over_ranks, train
 from vssl.methods import load_method
 from vssl.methods.carl_config import CARLConfig
-from vssl.optim import build_optimizer, learning_rate, tokens_and_positions, weight_decay_of
+from vssl.optim import build_optimizer, tokens_and_positions
 from vssl.optim_config import peak_rate
 from vssl.plots import assignment_histogram, loss_curve, usage_curve
 from vssl.prototype_usage import PrototypeUsage, prototype_usage
 from vssl.run import Run, StageError
+from vssl.schedules import learning_rate, weight_decay_of
 from vssl.stages.initial import initialise
 from vssl.stages.knn_monitor import Monitor, knn_monitor
 from vssl.stages.model_card import write_model_card

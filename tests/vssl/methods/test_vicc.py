@@ -15,8 +15,9 @@ from vssl.config import ConfigError
 from vssl.methods import Method, load_method
 from vssl.methods.vicc import ViCC, world_sizes
 from vssl.methods.vicc_config import ViCCConfig
-from vssl.optim import build_optimizer, learning_rate
+from vssl.optim import build_optimizer
 from vssl.optim_config import CosineConfig, LARCConfig, SGDConfig
+from vssl.schedules import learning_rate
 
 BATCH = 4
 
