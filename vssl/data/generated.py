@@ -37,7 +37,7 @@ _PHOTOGRAPHS = (
 )
 _REACH = 0.28  # how far an object moves to either side of its middle, share of the short side
 _BRIGHT = 230.0  # of an object without texture, of 255
-_NOISE = 5.0  # deviation of the sensor noise, of 255
+NOISE = 5.0  # deviation of the sensor noise, of 255
 
 Pixels = NDArray[np.float64]  # (H, W, 3)
 Tint = NDArray[np.float64]  # (3,)
@@ -86,16 +86,18 @@ def made_whole(
     wanted: Sequence[Any],
     say: Callable[[str], None],
     finish: Callable[[Path], None] = lambda aside: None,
+    what: str = "videos",
 ) -> None:
-    """Fill a folder with videos, whole or not at all.
+    """Fill a folder with files, whole or not at all.
 
     Args:
         root: the folder; it is not there yet.
-        folders: inside of it, made before the videos.
-        make: (folder, one of `wanted`) -> writes a video; called in processes.
-        wanted: a video each.
+        folders: inside of it, made before the files.
+        make: (folder, one of `wanted`) -> writes a file; called in processes.
+        wanted: a file each.
         say: takes lines for the person who watches.
-        finish: writes what goes with all videos.
+        finish: writes what goes with all of them.
+        what: they are, for messages.
 
     Raises:
         ConfigError: no photographs are installed.
@@ -106,7 +108,7 @@ def made_whole(
         (aside / name).mkdir(parents=True)
     try:
         made = in_processes(partial(make, aside), wanted, len(os.sched_getaffinity(0)))
-        for _ in track(made, len(wanted), "making videos", say):
+        for _ in track(made, len(wanted), f"making {what}", say):
             pass
         finish(aside)
         try:
@@ -116,7 +118,7 @@ def made_whole(
                 raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    say(f"made {len(wanted)} videos in {root}")
+    say(f"made {len(wanted)} {what} in {root}")
 
 
 def _make(config: GeneratedConfig, root: Path, wanted: tuple[str, int, int]) -> None:
@@ -219,7 +221,7 @@ class Scene:
         distance = ((np.abs(u) ** self._power + np.abs(v) ** self._power) ** (1 / self._power) - radius) * pose.scale
         cover = np.clip(0.5 - distance, 0, 1)[..., None]  # one pixel of soft edge
         thing = bilinear(self._object, 1.5 * v + 100, 1.5 * u + 100) * self._tint
-        picture = picture * (1 - cover) + thing * cover + rng.normal(0, _NOISE, picture.shape)
+        picture = picture * (1 - cover) + thing * cover + rng.normal(0, NOISE, picture.shape)
         pixels: Frames = np.clip(picture, 0, 255).round().astype(np.uint8)
         return pixels
 

@@ -5,9 +5,6 @@ Every outline is shown in any size and turn, and is its own mirror image.
 """
 
 import math
-import os
-import shutil
-import uuid
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,12 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from vssl.data.generated import bilinear, texture
+from vssl.data.generated import NOISE, bilinear, made_whole, texture
 from vssl.data.generated_images_config import GeneratedImagesConfig
-from vssl.data.processes import in_processes
-from vssl.progress import track
-
-_NOISE = 5.0  # deviation of the sensor noise, of 255
 
 Plane = NDArray[np.float64]  # (H, W)
 Outline = Callable[[Plane, Plane], Plane]  # how far outside of it a point is, roughly; the object is about 1 large
@@ -61,22 +54,8 @@ def generate_images(config: GeneratedImagesConfig, root: Path, say: Callable[[st
     counts = {"train": config.images_per_class_train, "val": config.images_per_class_val}
     names = list(OUTLINES)[: config.classes]
     wanted = [(split, name, number) for split in counts for number in range(counts[split]) for name in names]
-    aside = root.with_name(f".{root.name}.{uuid.uuid4().hex}.tmp")
-    for split in counts:
-        for name in names:
-            (aside / split / name).mkdir(parents=True)
-    try:
-        made = in_processes(partial(_make, config, aside), wanted, len(os.sched_getaffinity(0)))
-        for _ in track(made, len(wanted), "making images", say):
-            pass
-        try:
-            aside.rename(root)
-        except OSError:
-            if not root.is_dir():  # else another process was faster, and made the same
-                raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    say(f"made {len(wanted)} images in {root}")
+    folders = [f"{split}/{name}" for split in counts for name in names]
+    made_whole(root, folders, partial(_make, config), wanted, say, what="images")
 
 
 def _make(config: GeneratedImagesConfig, root: Path, wanted: tuple[str, str, int]) -> None:
@@ -98,6 +77,6 @@ def draw(name: str, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
     u = (math.sin(turn) * down + math.cos(turn) * right) / radius
     cover = np.clip(0.5 - OUTLINES[name](u, v) * radius, 0, 1)[..., None]  # about one pixel of soft edge
     thing = bilinear(texture(rng), 1.5 * rows, 1.5 * columns) * rng.uniform(0.7, 1.3, 3)
-    mixed = picture * (1 - cover) + thing * cover + rng.normal(0, _NOISE, picture.shape)
+    mixed = picture * (1 - cover) + thing * cover + rng.normal(0, NOISE, picture.shape)
     pixels: NDArray[np.uint8] = np.clip(mixed, 0, 255).round().astype(np.uint8)
     return pixels
