@@ -144,7 +144,7 @@ class SequenceAugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomResizedCropAugmentConfig:
-    """One clip as VideoTransformer-pytorch trains on it: a random crop, resized bicubically, mirrored, recoloured."""
+    """One clip or image in a random crop, resized bicubically, mirrored, recoloured: transformers; STS on images."""
 
     name: Literal["random-resized-crop"] = "random-resized-crop"
     crop_area: tuple[float, float] = knob(
@@ -180,25 +180,6 @@ class ResizedCropAugmentConfig:
     )
     flip_probability: float = knob(
         0.5, doc="horizontal flip; 0 where left and right are classes", at_least=0, at_most=1
-    )
-
-    def __post_init__(self) -> None:
-        for name in ("crop_area", "crop_aspect"):
-            _refuse_reversed(name, getattr(self, name))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageAugmentConfig:
-    """Training views of images: a random sized crop, mirrored or not, then RandAugment: STS, after A2 of timm."""
-
-    name: Literal["image"] = "image"
-    crop_area: tuple[float, float] = knob((0.08, 1.0), doc="area, share of the image: least, most", above=0, at_most=1)
-    crop_aspect: tuple[float, float] = knob(
-        (0.75, 1.3333333333333333), doc="its width over its height, log-uniform: least, most", above=0
-    )
-    flip_probability: float = knob(0.5, doc="horizontal flip", at_least=0, at_most=1)
-    rand_augment: RandAugmentConfig | None = knob(
-        RandAugmentConfig(), doc="operations on the mirrored crop; null: none"
     )
 
     def __post_init__(self) -> None:

@@ -22,19 +22,19 @@ from vssl.data.augment_config import (
     ShortSideAugmentConfig,
     TestViewConfig,
 )
-from vssl.data.crops import CropDraw, scaled_size, widest_box
+from vssl.data.crops import CropDraw, first_box, scaled_size, widest_box
 from vssl.data.looks import Look
 from vssl.data.rand_augment import draw_operations
 from vssl.data.samplers import VideoClips
 from vssl.data.sampling import Indices
 from vssl.data.views import DrawnView, Streams, draw_coin, draw_jitter
 
-_ATTEMPTS = 10  # tries of a random sized crop before the largest one in the middle is taken
+_ATTEMPTS = 10  # tries of a random sized crop before one in the middle is taken
 
 
 @dataclass(frozen=True, kw_only=True)
 class SizedCropView:
-    """One of a pair: a random sized crop, blurred at the video's own size, then resized."""
+    """A random sized crop, blurred at the video's own size or not, then resized."""
 
     indices: Indices
     look: Look
@@ -48,8 +48,7 @@ class SizedCropView:
     def crop(self, frames: Tensor) -> Tensor:
         planes = augment.to_planes(frames)
         height, width = planes.shape[-2:]
-        boxes = (draw.box(height, width) for draw in self.crops)
-        box = next((box for box in boxes if box is not None), widest_box(height, width, *self.aspect))
+        box = first_box(self.crops, height, width) or widest_box(height, width, *self.aspect)
         planes = augment.crop(planes, box)
         if self.blur_sigma is not None:
             planes = augment.blur(planes, self.blur_sigma)
@@ -83,9 +82,7 @@ class ClipPairView:
                     indices=clips.draw(of["clip"]),
                     look=look,
                     side=self.crop_size,
-                    crops=tuple(
-                        draw_sized_crop(config.crop_area, config.crop_aspect, of["crop"]) for _ in range(_ATTEMPTS)
-                    ),
+                    crops=draw_sized_crops(config.crop_area, config.crop_aspect, of["crop"]),
                     aspect=config.crop_aspect,
                     blur_sigma=sigma if blurred else None,
                 )
@@ -100,9 +97,16 @@ def draw_sized_crop(area: tuple[float, float], aspect: tuple[float, float], gene
     return CropDraw(area[0] + (area[1] - area[0]) * share, math.exp(low + (high - low) * shape), False, left, top)
 
 
+def draw_sized_crops(
+    area: tuple[float, float], aspect: tuple[float, float], generator: Generator
+) -> tuple[CropDraw, ...]:
+    """Attempts, of which the first that fits is taken."""
+    return tuple(draw_sized_crop(area, aspect, generator) for _ in range(_ATTEMPTS))
+
+
 @dataclass(frozen=True)
 class RandomResizedCropView:
-    """One random clip in a random crop, resized bicubically with antialiasing, which the public code's time had not."""
+    """One random clip, or an image, in a random crop, resized bicubically with antialiasing, as PIL does it."""
 
     config: RandomResizedCropAugmentConfig
     crop_size: int
@@ -113,7 +117,7 @@ class RandomResizedCropView:
         jitter = draw_jitter(config.jitter, colour)
         operations = draw_operations(config.rand_augment, streams("operations")) if config.rand_augment else ()
         look = Look(
-            jitter=jitter if jittered and not operations else None,
+            jitter=jitter if jittered and config.rand_augment is None else None,
             flip=draw_coin(config.flip_probability, streams("flip")),
             operations=operations,
         )
@@ -122,7 +126,7 @@ class RandomResizedCropView:
                 indices=clips.draw(streams("clip")),
                 look=look,
                 side=self.crop_size,
-                crops=tuple(draw_sized_crop(config.crop_area, config.crop_aspect, crop) for _ in range(_ATTEMPTS)),
+                crops=draw_sized_crops(config.crop_area, config.crop_aspect, crop),
                 aspect=config.crop_aspect,
                 mode="bicubic",
                 antialias=True,

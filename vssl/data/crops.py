@@ -5,6 +5,7 @@ Sources: ViCC (Toering et al., WACV 2022), FGKVMem (Li et al., ACM Multimedia 20
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,11 @@ class CropDraw:
         if w > width or h > height:
             return None
         return int(self.top * (height - h + 1)), int(self.left * (width - w + 1)), h, w
+
+
+def first_box(crops: Iterable[CropDraw], height: int, width: int) -> Box | None:
+    """The first attempt that fits into a frame."""
+    return next((box for crop in crops if (box := crop.box(height, width)) is not None), None)
 
 
 def scaled_size(height: int, width: int, side: int, rounding: Rounding = "down") -> tuple[int, int]:

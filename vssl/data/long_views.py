@@ -14,35 +14,27 @@ from torch import Tensor
 from vssl.config import ConfigError
 from vssl.data import augment
 from vssl.data.augment_config import SequenceAugmentConfig
-from vssl.data.clip_views import draw_sized_crop
-from vssl.data.crops import CropDraw, centre_box, widest_box
+from vssl.data.clip_views import SizedCropView, draw_sized_crops
+from vssl.data.crops import centre_box
 from vssl.data.looks import Look
 from vssl.data.samplers import Long, VideoClips
 from vssl.data.sampling import Indices
 from vssl.data.views import DrawnView, Streams, draw_coin, draw_jitter
 
-_ATTEMPTS = 10  # tries of a random sized crop before the largest one in the middle is taken
-
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceView:
-    """A view in which slots of a masked end repeat the last frame."""
+class SequenceView(SizedCropView):
+    """A view in which slots of a masked end repeat the last frame; without crops, the whole frame is squeezed.
 
-    indices: Indices  # (T * context,)
+    There are `T * context` indices.
+    """
+
     steps: Indices  # (T,) as drawn
-    look: Look
-    side: int
-    crops: tuple[CropDraw, ...]  # attempts, the first that fits is taken; none: the whole frame is squeezed
-    aspect: tuple[float, float]  # of the largest crop in the middle, where none fits
 
     def crop(self, frames: Tensor) -> Tensor:
-        planes = augment.to_planes(frames)
-        height, width = planes.shape[-2:]
         if self.crops:
-            boxes = (draw.box(height, width) for draw in self.crops)
-            box = next((box for box in boxes if box is not None), None)
-            planes = augment.crop(planes, box or widest_box(height, width, *self.aspect))
-        return augment.resize(planes, self.side, self.side, "bilinear", antialias=False)
+            return super().crop(frames)
+        return augment.resize(augment.to_planes(frames), self.side, self.side, self.mode, antialias=self.antialias)
 
 
 @dataclass(frozen=True)
@@ -64,10 +56,7 @@ class SequenceViews:
         views = []
         for long in sampler.draw_views(clips.total, config.num_views, of["clip"]):
             # Everything is drawn whether it is used or not, so that no decision moves another one's draw.
-            crops = [
-                draw_sized_crop(config.crop_area or (1.0, 1.0), config.crop_aspect, of["crop"])
-                for _ in range(_ATTEMPTS)
-            ]
+            crops = draw_sized_crops(config.crop_area or (1.0, 1.0), config.crop_aspect, of["crop"])
             jittered = draw_coin(config.jitter_probability, of["colour"])
             jitter = draw_jitter(config.jitter, of["colour"])
             blurred = draw_coin(config.blur_probability, of["blur"])
@@ -85,7 +74,7 @@ class SequenceViews:
                     steps=long.steps,
                     look=look,
                     side=self.crop_size,
-                    crops=tuple(crops) if config.crop_area else (),
+                    crops=crops if config.crop_area else (),
                     aspect=config.crop_aspect,
                 )
             )

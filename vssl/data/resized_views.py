@@ -12,14 +12,13 @@ from torch import Tensor
 
 from vssl.data import augment
 from vssl.data.augment_config import ResizedCropAugmentConfig, TestViewConfig
-from vssl.data.clip_views import draw_sized_crop
-from vssl.data.crops import CropDraw, before_resize, centre_box, scaled_size, three_crops
+from vssl.data.clip_views import draw_sized_crops
+from vssl.data.crops import CropDraw, before_resize, centre_box, first_box, scaled_size, three_crops
 from vssl.data.looks import Look
 from vssl.data.samplers import VideoClips
 from vssl.data.sampling import Indices
 from vssl.data.views import DrawnView, Streams, draw_coin
 
-_ATTEMPTS = 10  # tries of a random sized crop before the square in the middle is taken
 _ORDER = (0, 2, 1)  # of the squares along the longer side: start, end, middle
 
 
@@ -31,15 +30,13 @@ class ResizedCrop:
     look: Look
     side: int
     short_side: int
-    crops: tuple[CropDraw, ...]  # attempts, the first that fits is taken
+    crops: tuple[CropDraw, ...]  # attempts, the first that fits is taken, else the square in the middle
 
     def crop(self, frames: Tensor) -> Tensor:
         planes = augment.to_planes(frames)
         height, width = planes.shape[-2:]
         scaled = scaled_size(height, width, self.short_side, "nearest")
-        boxes = (draw.box(*scaled) for draw in self.crops)
-        middle = centre_box(*scaled, min(scaled), min(scaled))
-        box = next((box for box in boxes if box is not None), middle)
+        box = first_box(self.crops, *scaled) or centre_box(*scaled, min(scaled), min(scaled))
         planes = augment.crop(planes, before_resize(box, scaled, (height, width)))
         return augment.resize(planes, self.side, self.side, "bilinear", antialias=False)
 
@@ -52,13 +49,13 @@ class ResizedCropView:
     crop_size: int
 
     def draw(self, streams: Streams, clips: VideoClips) -> Sequence[DrawnView]:
-        config, crops = self.config, streams("crop")
+        config = self.config
         view = ResizedCrop(
             indices=clips.draw(streams("clip")),
             look=Look(flip=draw_coin(config.flip_probability, streams("flip"))),
             side=self.crop_size,
             short_side=config.short_side,
-            crops=tuple(draw_sized_crop(config.crop_area, config.crop_aspect, crops) for _ in range(_ATTEMPTS)),
+            crops=draw_sized_crops(config.crop_area, config.crop_aspect, streams("crop")),
         )
         return [view]
 

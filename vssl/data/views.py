@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from vssl.data import augment
 from vssl.data.augment import JitterDraw
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
-from vssl.data.crops import CropDraw, three_crops
+from vssl.data.crops import CropDraw, first_box, three_crops
 from vssl.data.looks import Look
 from vssl.data.samplers import VideoClips
 from vssl.data.sampling import Indices
@@ -117,8 +117,7 @@ class TrainView:
     def crop(self, frames: Tensor) -> Tensor:
         planes = augment.to_planes(frames)
         height, width = planes.shape[-2:]
-        boxes = (draw.box(height, width) for draw in self.crops)
-        box = next((box for box in boxes if box is not None), None)
+        box = first_box(self.crops, height, width)
         first = self.before or self.side
         if box is not None:
             planes = augment.resize(augment.crop(planes, box), first, first)

@@ -16,8 +16,9 @@ from vssl.artifacts import Inputs
 from vssl.backbones.build import build_backbone
 from vssl.backbones.r2plus1d34 import R2Plus1D34
 from vssl.checkpoint import identity
+from vssl.data.clip_views import RandomResizedCropView
 from vssl.data.clips import ClipDataset
-from vssl.data.image_views import CentralViews, ImageView
+from vssl.data.image_views import CentralViews
 from vssl.device import placed, prepared
 from vssl.distributed import is_main
 from vssl.evals.protocols import Described
@@ -25,9 +26,10 @@ from vssl.loop import replaced_over_ranks, train
 from vssl.methods.supervised import Supervised
 from vssl.nn.batchnorm import norm_layer
 from vssl.nn.precise_bn import share_statistics
-from vssl.optim import build_optimizer, learning_rate
+from vssl.optim import build_optimizer
 from vssl.randomness import seeded
 from vssl.run import Run
+from vssl.schedules import learning_rate
 from vssl.stages.classification import plot_training, scored
 from vssl.stages.image_pretrain_config import ImagePretrainConfig
 from vssl.stages.per_video import describe
@@ -46,7 +48,7 @@ def run(config: ImagePretrainConfig, inputs: Inputs, run: Run) -> dict[str, floa
         `train_loss_last`, `train_accuracy_last`, `images` and those that broke.
     """
     with prepared(config.runtime) as device:
-        view = ImageView(config.augment, config.data.crop_size)
+        view = RandomResizedCropView(config.augment, config.data.crop_size)
         dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
         method = placed(_method(config, len(dataset.classes)), config.runtime, device)
         figures = _train(config, method, dataset, inputs, run, device)

@@ -6,8 +6,9 @@ from typing import Literal
 from vssl.backbones.backbone_config import BackboneConfig
 from vssl.backbones.sts_backbones_config import CSN50Config, R2Plus1D34Config, STSBackboneConfig
 from vssl.config import knob, nested
-from vssl.data.augment_config import ImageAugmentConfig
+from vssl.data.augment_config import RandomResizedCropAugmentConfig
 from vssl.data.dataset_config import EvaluationClipsConfig
+from vssl.data.rand_augment_config import RandAugmentConfig
 from vssl.nn.mixup_config import MixupConfig
 from vssl.optim_config import LAMBConfig, ScheduleConfig, SGDConfig, WarmEpochCosineConfig, refuse_endless_warmup
 from vssl.stages.runtime_config import RuntimeConfig
@@ -55,7 +56,9 @@ class ImagePretrainConfig:
     )
     backbone: BackboneConfig = nested(CSN50Config, doc="the network that learns")
     data: EvaluationClipsConfig = knob(doc="images")
-    augment: ImageAugmentConfig = nested(ImageAugmentConfig, doc="training views")
+    augment: RandomResizedCropAugmentConfig = knob(
+        RandomResizedCropAugmentConfig(jitter_probability=0.0, rand_augment=RandAugmentConfig()), doc="training views"
+    )
     test_shares: tuple[float, ...] = knob(
         (0.875, 0.95),
         doc="share of the short side that the test's central square covers; of several the last one is the result. "

@@ -1,14 +1,18 @@
 """Views of STS: which clips and squares, in which order, and that both ways of cropping show the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from vssl.config import ConfigError, build
 from vssl.data import augment
-from vssl.data.augment_config import ImageAugmentConfig, ResizedCropAugmentConfig, TestViewConfig
+from vssl.data.augment_config import RandomResizedCropAugmentConfig, ResizedCropAugmentConfig, TestViewConfig
+from vssl.data.clip_views import RandomResizedCropView
 from vssl.data.crops import three_crops
-from vssl.data.image_views import CentralViews, ImageView
+from vssl.data.image_views import CentralViews
+from vssl.data.rand_augment_config import RandAugmentConfig
 from vssl.data.resized_views import ResizedCrop, ResizedCropView, ScaledSquare, ScaledTestView
 from vssl.data.samplers import VideoClips, build_sampler
 from vssl.data.sampling_config import SegmentsConfig
@@ -85,12 +89,13 @@ def test_where_no_crop_fits_the_middle_square_is_taken() -> None:
 
 
 def test_images_are_cropped_mirrored_and_operated_on() -> None:
-    view = ImageView(ImageAugmentConfig(), 24)
+    config = RandomResizedCropAugmentConfig(jitter_probability=0.0, rand_augment=RandAugmentConfig())
+    view = RandomResizedCropView(config, 24)
     drawn = [view.draw(streams(number), IMAGE)[0] for number in range(60)]
     assert {one.crop(frames(50, 70, 1)).shape for one in drawn} == {(1, 3, 24, 24)}
     assert 15 < sum(one.look.flip for one in drawn) < 45
     assert {len(one.look.operations) for one in drawn} == {0, 1, 2}
-    plain = ImageView(ImageAugmentConfig(rand_augment=None), 24)
+    plain = RandomResizedCropView(replace(config, rand_augment=None), 24)
     same = [plain.draw(streams(number), IMAGE)[0] for number in range(60)]
     assert [one.look.flip for one in same] == [one.look.flip for one in drawn]
     assert not any(one.look.operations for one in same)
@@ -106,6 +111,6 @@ def test_central_squares_cover_their_share_of_the_short_side() -> None:
 
 
 def test_bounds_in_the_wrong_order_are_refused() -> None:
-    for config in (ResizedCropAugmentConfig, ImageAugmentConfig):
+    for config in (ResizedCropAugmentConfig, RandomResizedCropAugmentConfig):
         with pytest.raises(ConfigError, match="least before most"):
             build(config, {"crop_area": [1.0, 0.5]})
