@@ -73,7 +73,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Row(
         "unknown member of a union",
         PLAN + "stages.linear.schedule.name=cosin",
-        ("`schedule.name` is 'cosin'", "`cosine`?", "accepted: cosine, epoch_cosine"),
+        (
+            "`schedule.name` is 'cosin'",
+            "`cosine`?",
+            "accepted: cosine, epoch_cosine, epoch_end_cosine, joined_cosine, milestones, open_cosine, "
+            "warm_epoch_cosine",
+        ),
     ),
     Row("unknown resources", PLAN + "stages.linear.resources=cpus", ("`cpus`", "`cpu`?", "accepted: cpu, finetune")),
     Row(

@@ -88,10 +88,12 @@ def test_a_crop_is_taken_blurred_and_resized_like_its_slow_twin(height: int, wid
     )
     planes = augment.crop(frames.permute(0, 3, 1, 2), box)
     if view.blur_sigma is not None:
-        planes = torch.stack([augment.blur(frame[None], view.blur_sigma)[0] for frame in planes])
+        alone = torch.stack([augment.blur(frame[None], view.blur_sigma)[0] for frame in planes])
+        planes = augment.blur(planes, view.blur_sigma)
+        # Sums are taken in another order beside other frames, and a value may lie half way between two levels.
+        assert (planes.int() - alone.int()).abs().max() <= 1
     expected = augment.resize(planes, 16, 16, "bilinear", antialias=False)
-    # A level: sums over a kernel are taken in another order when frames are blurred together.
-    torch.testing.assert_close(view.crop(frames), expected, rtol=0, atol=1)
+    assert torch.equal(view.crop(frames), expected)
 
 
 def test_where_no_crop_fits_the_largest_in_the_middle_is_taken() -> None:
@@ -186,7 +188,7 @@ def test_legacy_views_are_random_squares_of_the_training_size() -> None:
 
 def test_a_mapping_without_a_name_means_the_views_of_the_time_before_there_were_others() -> None:
     assert finetuning(augment={"resize_crop": 18}).augment == ClassifyAugmentConfig(resize_crop=18)
-    with pytest.raises(ConfigError, match=r"accepted: random-resized-crop, .*sized-crop"):
+    with pytest.raises(ConfigError, match="accepted: random-resized-crop, resized-crop, short-side, sized-crop"):
         finetuning(augment={"name": "short"})
 
 
