@@ -20,8 +20,8 @@ sys.path.insert(0, str(CHECKOUT))
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # read once, when torch is imported; the calm run is made in this process
 
-from launch.claims import attempts  # noqa: E402  (the checkout goes on the path first)
 from launch.pipeline import main as pipeline  # noqa: E402
+from launch.running.claims import attempts  # noqa: E402  (the checkout goes on the path first)
 from tests.kills import SAVE_EVERY, STAGES, STEPS_PER_EPOCH, Victim, killing, line, moments, write_sweep  # noqa: E402
 from tests.lines import SMOKE, folder_of, run_here  # noqa: E402
 from tests.tiny_stages import fingerprint  # noqa: E402

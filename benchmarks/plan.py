@@ -14,8 +14,8 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 _PLAN_ALONE = """
 import sys; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from launch.command_line import parse
-from launch.planner import make_plan
+from launch.planning.command_line import parse
+from launch.planning.planner import make_plan
 print(len(make_plan(parse(sys.argv[2:], Path("/")), lambda key: "0" * 64).stages))
 """
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch.claims import now_ms
-from launch.elements import Element
 from launch.provenance import code_digest, git_state
-from launch.scheduler import NAME_PREFIX, QueuedElement
+from launch.running.claims import now_ms
+from launch.running.elements import Element
+from launch.slurm.scheduler import NAME_PREFIX, QueuedElement
 from launch.store import Store
 from vssl.artifacts import read_json, write_json, write_text
 from vssl.config import to_mapping

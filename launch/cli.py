@@ -25,14 +25,14 @@ if __package__ in (None, ""):  # run as a file: the repository goes first on the
 import typer
 
 from launch.exit_codes import BAD_INPUT, DONE, FAILED, TRY_AGAIN
-from launch.scheduler import SchedulerRefusedError, SchedulerSilentError
+from launch.slurm.scheduler import SchedulerRefusedError, SchedulerSilentError
+from launch.slurm.submit_lock import LockHeldError
 from launch.store import default_root
-from launch.submit_lock import LockHeldError
-from launch.targets import Target, find_target, pipelines, store_of
+from launch.verbs.targets import Target, find_target, pipelines, store_of
 from vssl.config import ConfigError
 
 if TYPE_CHECKING:
-    from launch.queue_view import QueueView
+    from launch.slurm.queue_view import QueueView
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -85,7 +85,7 @@ def status(which: Which = "", root: Root = None, as_json: AsJson = False) -> Non
 @app.command()
 def watch(which: Which = "", root: Root = None) -> None:
     """The same as it changes, until nothing can change any more; Ctrl-C ends it and touches no job."""
-    from launch.watch import watch as watch_target
+    from launch.verbs.watch import watch as watch_target
 
     sys.exit(watch_target(find_target(which, root)))
 
@@ -94,7 +94,7 @@ def watch(which: Which = "", root: Root = None) -> None:
 def why(which: Which = "", root: Root = None, as_json: AsJson = False) -> None:
     """What each stage that is not done waits for or died of, and what to do."""
     from launch.status import status_now
-    from launch.why import Reasons
+    from launch.verbs.why import Reasons
 
     target = find_target(which, root)
     statuses, view = status_now(target.plan, target.store, target.folder.name)
@@ -109,9 +109,9 @@ def why(which: Which = "", root: Root = None, as_json: AsJson = False) -> None:
 @app.command()
 def report(which: Which = "", root: Root = None, as_json: AsJson = False) -> None:
     """What was trained, what it is worth beside an untrained network and chance, and the hours that it took."""
-    from launch.hours import pipeline_hours
     from launch.report import print_report, report_rows
     from launch.status import status_now
+    from launch.verbs.hours import pipeline_hours
 
     target = find_target(which, root)
     statuses, view = status_now(target.plan, target.store, target.folder.name)
@@ -134,7 +134,7 @@ def logs(
     as_json: AsJson = False,
 ) -> None:
     """The end of a stage's newest log, and of what its batch script printed; without STAGE, of the newest one."""
-    from launch.stage_logs import print_logs
+    from launch.verbs.stage_logs import print_logs
 
     print_logs(_helping(find_target(which, root, stage_first=True)), lines, rank, follow=follow, as_json=as_json)
 
@@ -142,7 +142,7 @@ def logs(
 @app.command()
 def cancel(which: Which = "", root: Root = None) -> None:
     """Take out what is queued or running, and for a stage what hangs below it; other live pipelines keep theirs."""
-    from launch.cancel import cancel as cancel_target
+    from launch.verbs.cancel import cancel as cancel_target
 
     for line in cancel_target(find_target(which, root)).lines():
         print(line)
@@ -156,7 +156,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """What this site allows, found out with one short job, and what to set in the profile; 1 if something is wrong."""
-    from launch.doctor import examine, line
+    from launch.trials.doctor import examine, line
 
     found = []
     for one in examine(
@@ -178,7 +178,7 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """What no live or pinned pipeline reaches: earlier generations, debug folders, old batches and code."""
-    from launch.collecting import collect
+    from launch.verbs.collecting import collect
 
     base = (root or default_root()).absolute()
     found = collect(base, older_than, delete=delete)
@@ -192,7 +192,7 @@ def gc(
 @app.command()
 def pin(which: Which = "", root: Root = None) -> None:
     """Keep a pipeline and all that it reaches, however old it is."""
-    from launch.pins import pin as pin_folder
+    from launch.verbs.pins import pin as pin_folder
 
     folder = _helping(find_target(which, root)).folder
     pin_folder(folder)
@@ -202,7 +202,7 @@ def pin(which: Which = "", root: Root = None) -> None:
 @app.command()
 def unpin(which: Which = "", root: Root = None) -> None:
     """Let a pipeline go when it is old."""
-    from launch.pins import unpin as unpin_folder
+    from launch.verbs.pins import unpin as unpin_folder
 
     folder = _helping(find_target(which, root)).folder
     print(f"{folder.name} is no longer pinned" if unpin_folder(folder) else f"{folder.name} was not pinned")
@@ -241,7 +241,7 @@ def prepare(
     root: Root = None,
 ) -> None:
     """Read every video of a dataset once: its manifest and digest make it usable in plans."""
-    from launch.preparing import prepare_dataset
+    from launch.verbs.preparing import prepare_dataset
 
     print(prepare_dataset(data, settings or (), path, root))
 
@@ -292,7 +292,7 @@ def predict(
 
 def _helping(target: Target) -> Target:
     """Let requeued jobs start, in passing; verbs that look at the queue do so themselves."""
-    from launch.queue_view import clear_begin_times_of
+    from launch.slurm.queue_view import clear_begin_times_of
 
     clear_begin_times_of(target.store)
     return target

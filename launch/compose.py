@@ -18,10 +18,10 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from launch.marked_yaml import load_plain
+from launch.planning.marked_yaml import load_plain
 from vssl.config import ConfigError, nearest
 
-NOT_A_GROUP = "scale"  # a folder of configs/ with patches of its own form (launch.scale)
+NOT_A_GROUP = "scale"  # a folder of configs/ with patches of its own form (launch.planning.scale)
 
 _parser = OverridesParser.create()
 _parsed: dict[str, tuple[str, Any]] = {}  # the grammar costs milliseconds a line, and rounds repeat lines

@@ -28,15 +28,15 @@ if __package__ in (None, ""):
     _elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != _CHECKOUT / "launch"]
     sys.path[:] = [str(_CHECKOUT), *_elsewhere]
 
-from launch.elements import Element, ElementInput
 from launch.exit_codes import BAD_INPUT, DONE
-from launch.identity import identity, stage_id
 from launch.plan import Resources
-from launch.profiles import read_profile
+from launch.planning.identity import identity, stage_id
+from launch.planning.resource_classes import DEFAULT, ResourceClasses
+from launch.planning.templates import files
 from launch.provenance import search_path
-from launch.resource_classes import DEFAULT, ResourceClasses
+from launch.running.elements import Element, ElementInput
+from launch.slurm.profiles import read_profile
 from launch.store import Store, default_root
-from launch.templates import files
 from vssl.artifacts import read_json
 from vssl.config import ConfigError, build, keys, nearest, semantic, to_mapping
 from vssl.stages import STAGES
@@ -77,7 +77,7 @@ def run(kind: str, mapping: Mapping[str, Any], root: Path) -> dict[str, float]:
         RuntimeError: the stage failed, or was stopped; the record of its attempt says why.
     """
     from launch.job import run_element
-    from launch.ranks import Launch
+    from launch.running.ranks import Launch
 
     store = Store(root, visibility_s=0.0)
     element = _element(kind, mapping, store)

@@ -10,20 +10,20 @@ import traceback
 from dataclasses import replace
 from pathlib import Path
 
-from launch.allocation import Allocation, end_of_job, is_marked
-from launch.batch_folder import BatchFolder
-from launch.begin_time import helper
-from launch.causes import Policy
-from launch.claims import ElsewhereError
-from launch.elements import Element, read_element
-from launch.execution import Execution
 from launch.exit_codes import BAD_INPUT, FAILED, REFUSED, TRY_AGAIN
-from launch.exit_records import Ending, ExitRecords
-from launch.guard import RefusedError
-from launch.ranks import Launch
-from launch.redaction import redact
-from launch.restarts import BudgetSpentError, account_for_lost_launches, check_budget
-from launch.stopping import StopFlag, stopping_before
+from launch.running.allocation import Allocation, is_marked
+from launch.running.batch_folder import BatchFolder
+from launch.running.causes import Policy
+from launch.running.claims import ElsewhereError
+from launch.running.elements import Element, read_element
+from launch.running.execution import Execution
+from launch.running.exit_records import Ending, ExitRecords
+from launch.running.guard import RefusedError
+from launch.running.ranks import Launch
+from launch.running.redaction import redact
+from launch.running.stopping import StopFlag, stopping_before
+from launch.slurm.begin_time import helper
+from launch.slurm.restarts import BudgetSpentError, account_for_lost_launches, check_budget
 from launch.store import DEFAULT_VISIBILITY_S, Store
 from vssl.artifacts import read_json
 from vssl.config import ConfigError, build
@@ -88,7 +88,8 @@ def _run(batch: BatchFolder, index: int, launch: Launch, stop: StopFlag, records
 
 def _run_on_slurm(execution: Execution, allocation: Allocation, batch: BatchFolder, index: int) -> Ending:
     """Rank 0 of a job: it speaks for those before it that could not, and knows when its time is over."""
-    from launch.scheduler import Scheduler
+    from launch.slurm.end_time import end_of_job
+    from launch.slurm.scheduler import Scheduler
 
     scheduler = Scheduler(timeout_s=_ANSWER_S)
     account_for_lost_launches(batch, index, execution.launch.ranks, allocation, execution.folder, scheduler)

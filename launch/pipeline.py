@@ -22,15 +22,15 @@ if __package__ in (None, ""):
     _elsewhere = [entry for entry in sys.path if Path(entry or ".").resolve() != _CHECKOUT / "launch"]
     sys.path[:] = [str(_CHECKOUT), *_elsewhere]
 
-from launch.command_line import ACTIONS, EXECUTORS, FLAGS, KEYS, CommandLine, parse
 from launch.compose import Composer
 from launch.exit_codes import BAD_INPUT, DONE, TRY_AGAIN
-from launch.half_trained import check_half_trained
 from launch.plan import Plan
-from launch.planner import make_plan
-from launch.profiles import Profile, read_profile
-from launch.selection import Selection, select, without_absent, without_idle
-from launch.splits import check_splits
+from launch.planning.command_line import ACTIONS, EXECUTORS, FLAGS, KEYS, CommandLine, parse
+from launch.planning.planner import make_plan
+from launch.planning.selection import Selection, select, without_absent, without_idle
+from launch.planning.splits import check_splits
+from launch.running.half_trained import check_half_trained
+from launch.slurm.profiles import Profile, read_profile
 from launch.store import DEFAULT_VISIBILITY_S, Store, default_root
 from vssl.config import ConfigError
 from vssl.data.dataset_config import is_made_here
@@ -92,11 +92,11 @@ def _run(line: CommandLine) -> int:
         plan, selection = plan_and_select()  # equal content may have joined lanes, and so renamed them
     chosen = [stage.name for stage in plan if stage.name in selection.run]
     if line.action == "preflight":
-        from launch.preflight import preflight
+        from launch.trials.preflight import preflight
 
         return preflight(plan, selection, store, profile=profile if executor == "slurm" else None)
     if line.action == "render":
-        from launch.render import render
+        from launch.slurm.render import render
 
         assert profile is not None
         return render(plan, chosen, store, profile=profile, force=selection.force)
@@ -133,7 +133,7 @@ def _store(line: CommandLine, profile: Profile | None) -> Store:
 def _show(plan: Plan, selection: Selection, store: Store, *, mermaid: bool) -> int:
     from rich.console import Console
 
-    from launch.plan_view import print_plan
+    from launch.verbs.plan_view import print_plan
 
     done = store.reusable_stages(plan) if store.root.is_dir() or store.read else {}
     print_plan(plan, selection, done, Console(width=None if sys.stdout.isatty() else 200), mermaid=mermaid)
@@ -148,7 +148,7 @@ def _absent(plan: Plan, store: Store) -> list[str]:
 
 def _prepare(plan: Plan, store: Store, *, on_slurm: bool) -> bool:
     """Bring the datasets up to date; whether ids have changed by it."""
-    from launch.sources import prepare_sources
+    from launch.planning.sources import prepare_sources
 
     for key in _absent(plan, store):
         raise ConfigError(

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from launch.hours import hours_lines, pipeline_hours
-from launch.pace import duration
 from launch.plan import Plan, PlannedStage
+from launch.running.pace import duration
 from launch.status import StageStatus, plan_status
 from launch.store import Store, default_root
+from launch.verbs.hours import hours_lines, pipeline_hours
 from vssl.artifacts import canonical_json
 from vssl.config import build, semantic
 from vssl.stages import STAGES

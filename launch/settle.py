@@ -15,18 +15,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from launch.allocation import Allocation
-from launch.batch_folder import BatchFolder
-from launch.begin_time import mark_requeued
-from launch.causes import Policy, Verdict, decide
-from launch.claims import attempt_of, close, now_ms
-from launch.elements import Element, read_element
 from launch.exit_codes import BAD_INPUT, FAILED
-from launch.exit_records import ExitRecords
-from launch.findings import Evidence, SlurmFacts, find, is_explained, killed_ranks
-from launch.redaction import redact
-from launch.restarts import log_since, verdicts
-from launch.scheduler import Scheduler, SchedulerRefusedError, SchedulerSilentError
+from launch.running.allocation import Allocation
+from launch.running.batch_folder import BatchFolder
+from launch.running.causes import Policy, Verdict, decide
+from launch.running.claims import attempt_of, close, now_ms
+from launch.running.elements import Element, read_element
+from launch.running.exit_records import ExitRecords
+from launch.running.redaction import redact
+from launch.slurm.begin_time import mark_requeued
+from launch.slurm.findings import Evidence, SlurmFacts, find, is_explained, killed_ranks
+from launch.slurm.restarts import log_since, verdicts
+from launch.slurm.scheduler import Scheduler, SchedulerRefusedError, SchedulerSilentError
 from launch.store import DEFAULT_VISIBILITY_S, Store
 from vssl.artifacts import StageFolder, read_json, write_json
 from vssl.config import ConfigError, build
@@ -241,7 +241,7 @@ class Settlement:
 
     def _push(self) -> None:
         """What a killed process could not bring to the tracker."""
-        from launch.push import push_once
+        from launch.running.push import push_once
 
         push_once(self.store.pipelines / self.element.pipeline, self.element.name)
 

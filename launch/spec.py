@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launch.marked_yaml import Marked, load
+from launch.planning.marked_yaml import Marked, load
 from vssl.config import ConfigError, nearest
 from vssl.stages import STAGES
 
@@ -63,7 +63,7 @@ class Sweep:
     name: str
     stages: tuple[Template | Repeat, ...]
     data: str | None = None
-    grid: Any = None  # plain value; `launch.grid` gives it its meaning
+    grid: Any = None  # plain value; `launch.planning.grid` gives it its meaning
     where: str
 
     def templates(self) -> Iterator[Template]:

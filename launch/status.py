@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from launch.claims import newest
-from launch.display import position
-from launch.pace import duration
 from launch.plan import Plan, PlannedStage
 from launch.provenance import code_digest
-from launch.queue_view import STORE_ALONE, QueueView, look
-from launch.standing import State, standing
+from launch.running.claims import newest
+from launch.running.display import position
+from launch.running.pace import duration
+from launch.slurm.queue_view import STORE_ALONE, QueueView, look
+from launch.slurm.standing import State, standing
 from launch.store import Finished, Store
 
 if TYPE_CHECKING:
-    from launch.scheduler import Scheduler
+    from launch.slurm.scheduler import Scheduler
 
 
 @dataclass(frozen=True, kw_only=True)

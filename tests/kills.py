@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launch.claims import is_live, newest
+from launch.running.claims import is_live, newest
 from tests.lines import SMOKE
 from vssl.artifacts import StageFolder
 from vssl.run import read_journal

@@ -15,9 +15,9 @@ from unittest import mock
 
 from launch import job
 from launch.executors import local
-from launch.machine import Share
 from launch.pipeline import main
-from launch.planner import CHECKOUT
+from launch.planning.planner import CHECKOUT
+from launch.running.machine import Share
 from launch.store import Store
 from vssl.artifacts import StageFolder, read_json
 

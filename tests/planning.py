@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from launch.command_line import parse
 from launch.compose import Composer
 from launch.plan import Plan
-from launch.planner import CHECKOUT, make_plan
+from launch.planning.command_line import parse
+from launch.planning.planner import CHECKOUT, make_plan
 from vssl.artifacts import canonical_json, sha256_text
 
 SNAPSHOT = Path(__file__).parent / "launch" / "vicc_cross.json"

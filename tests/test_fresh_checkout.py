@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.planner import CHECKOUT
+from launch.planning.planner import CHECKOUT
 from launch.provenance import code_digest
 from tests.lines import SMOKE, MainLine, files, run_here, run_line
 from vssl.artifacts import read_json

@@ -18,6 +18,13 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 CONFIGS = ["vssl.config", "vssl.*_config"]
 PLAIN = [*CONFIGS, "vssl.artifacts", "vssl.run", "vssl.progress"]  # torch-free, known to everybody
 
+KNOWN_TO_LAUNCH = [*CONFIGS, "vssl.artifacts", "vssl.run", "vssl.stages", "vssl.tracking"]
+VALUES = ["launch.exit_codes", "launch.plan", "launch.provenance", "launch.store"]
+OF_A_SITE = [
+    *(*VALUES, "launch.batches", "launch.executors", "launch.executors.*"),
+    *("launch.planning.*", "launch.running.*", "launch.slurm.*"),
+]
+
 # importing module (pattern) -> modules of this project that it may import (patterns); the first match counts
 MAY_IMPORT: dict[str, list[str]] = {
     "vssl.config": [],
@@ -54,7 +61,26 @@ MAY_IMPORT: dict[str, list[str]] = {
     "vssl.plots_*": [*PLAIN, "vssl.plots", "vssl.plots_*"],
     "vssl.*": [*PLAIN, "vssl.distributed"],
     "launch": [],
-    "launch.*": [*CONFIGS, "vssl.artifacts", "vssl.run", "vssl.stages", "vssl.tracking", "launch", "launch.*"],
+    "launch.exit_codes": [],
+    "launch.plan": KNOWN_TO_LAUNCH,
+    "launch.provenance": KNOWN_TO_LAUNCH,
+    "launch.store": [*KNOWN_TO_LAUNCH, *VALUES],
+    "launch.planning.*": [*KNOWN_TO_LAUNCH, *VALUES, "launch.spec", "launch.compose", "launch.planning*"],
+    "launch.running.*": [*KNOWN_TO_LAUNCH, *VALUES, "launch.running.*"],
+    "launch.slurm.*": [
+        *(*KNOWN_TO_LAUNCH, *VALUES, "launch.batches", "launch.executors.*"),
+        *("launch.planning.*", "launch.running.*", "launch.slurm.*"),
+    ],
+    "launch.trials.*": [*KNOWN_TO_LAUNCH, *OF_A_SITE, "launch.trials.*"],
+    "launch.verbs.*": [
+        *KNOWN_TO_LAUNCH,
+        *OF_A_SITE,
+        "launch.spec",
+        "launch.compose",
+        "launch.status",
+        "launch.verbs.*",
+    ],
+    "launch.*": [*KNOWN_TO_LAUNCH, "launch", "launch.*"],
 }
 # heavy work that a launcher's function may load when it is called
 MAY_IMPORT_LATE: dict[str, list[str]] = {"launch.*": ["vssl.data.prepare", "vssl.predict"]}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.marked_yaml import load_plain
-from launch.planner import CHECKOUT
+from launch.planning.marked_yaml import load_plain
+from launch.planning.planner import CHECKOUT
 from tests import miniatures
 from tests.lines import SMOKE, run_here, run_line
 from vssl.artifacts import read_json

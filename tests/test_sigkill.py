@@ -4,8 +4,8 @@ import random
 import shutil
 from pathlib import Path
 
-from launch.claims import attempts
 from launch.pipeline import main
+from launch.running.claims import attempts
 from tests.kills import SAVE_EVERY, STAGES, STEPS_PER_EPOCH, Victim, killing, line, moments, write_sweep
 from tests.lines import MainLine, folder_of, run_here
 from tests.tiny_stages import fingerprint

@@ -10,8 +10,8 @@ from typing import Any
 from benchmarks.slurm.figures import Bench, Row
 from benchmarks.slurm.typed import Prompt, probe, write_sweep
 from benchmarks.slurm.underway import UnderWay, made, stage
-from launch.causes import Policy
 from launch.plan import PlannedStage
+from launch.running.causes import Policy
 from tests.slurm.sandbox import Variant
 from vssl.run import read_journal
 from vssl.tracking import tracking_uri

@@ -11,7 +11,7 @@ from benchmarks.slurm.submission import LANES, TEMPLATES, thousand
 from benchmarks.slurm.typed import Prompt, probe, write_sweep
 from launch.batches import in_flight
 from launch.provenance import CHECKOUT, FOLDERS
-from launch.scheduler import Scheduler
+from launch.slurm.scheduler import Scheduler
 from launch.store import Store
 from tests.lines import folder_of, run_here
 from tests.slurm.daemons import wait_until

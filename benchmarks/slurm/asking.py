@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from benchmarks.slurm.figures import Bench, Row, closed, listed
 from benchmarks.slurm.submission import thousand
 from benchmarks.slurm.typed import Prompt
-from launch.scheduler import Scheduler
+from launch.slurm.scheduler import Scheduler
 from launch.status import status_now
-from launch.targets import find_target
+from launch.verbs.targets import find_target
 from tests.slurm.sandbox import DEFAULT, Variant
 
 

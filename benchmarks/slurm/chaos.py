@@ -13,10 +13,10 @@ from typing import Any
 from benchmarks.slurm.figures import Bench, Row
 from benchmarks.slurm.typed import SMALL, Prompt, probe, write_sweep
 from benchmarks.slurm.underway import made
-from launch.begin_time import clear_begin_times
-from launch.claims import attempts, newest
 from launch.provenance import CHECKOUT
-from launch.scheduler import QueuedElement, Scheduler, SchedulerRefusedError, SchedulerSilentError
+from launch.running.claims import attempts, newest
+from launch.slurm.begin_time import clear_begin_times
+from launch.slurm.scheduler import QueuedElement, Scheduler, SchedulerRefusedError, SchedulerSilentError
 from launch.store import Store
 from tests.lines import folder_of, plan_of
 from tests.slurm.sandbox import Sandbox, SandboxError

@@ -8,8 +8,8 @@ from typing import Any
 from benchmarks.slurm.figures import Bench, Row
 from benchmarks.slurm.typed import SMALL, Prompt, probe, write_sweep
 from benchmarks.slurm.underway import made
-from launch.claims import attempts
-from launch.scheduler import Scheduler
+from launch.running.claims import attempts
+from launch.slurm.scheduler import Scheduler
 from tests.lines import folder_of, plan_of
 from tests.slurm.demo import LINE
 from tests.slurm.sandbox import wait_until

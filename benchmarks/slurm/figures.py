@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from launch.scheduler import Scheduler
+from launch.slurm.scheduler import Scheduler
 from tests.slurm.sandbox import DEFAULT, Sandbox, Variant
 
 T = TypeVar("T")

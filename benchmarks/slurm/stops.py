@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from benchmarks.slurm.figures import Bench, Row, listed
 from benchmarks.slurm.typed import Prompt
 from benchmarks.slurm.underway import UnderWay, stage
-from launch.causes import Policy
+from launch.running.causes import Policy
 from launch.status import status_now
 from tests.slurm.daemons import wait_until
 from tests.slurm.sandbox import DEFAULT, Variant

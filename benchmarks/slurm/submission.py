@@ -7,7 +7,7 @@ from pathlib import Path
 from benchmarks.slurm.figures import Bench, Row, closed, listed, queued
 from benchmarks.slurm.typed import SMALL, Prompt, Typed, probe, write_sweep
 from launch.batches import in_flight
-from launch.scheduler import Scheduler
+from launch.slurm.scheduler import Scheduler
 from launch.store import Store
 from tests.slurm.daemons import wait_until
 

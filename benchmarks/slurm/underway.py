@@ -7,12 +7,12 @@ from typing import Any
 
 from benchmarks.slurm.figures import Bench
 from launch.batches import in_flight
-from launch.begin_time import clear_begin_times
-from launch.causes import Policy
-from launch.claims import newest
 from launch.plan import Plan, PlannedStage
-from launch.profiles import Profile
-from launch.scheduler import QueuedElement, Scheduler
+from launch.running.causes import Policy
+from launch.running.claims import newest
+from launch.slurm.begin_time import clear_begin_times
+from launch.slurm.profiles import Profile
+from launch.slurm.scheduler import QueuedElement, Scheduler
 from tests.launch.conftest import planned
 from tests.slurm.daemons import wait_until
 from tests.slurm.lines import Line

@@ -9,10 +9,10 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 
-from launch.elements import element
 from launch.exit_codes import DONE, REFUSED
-from launch.guard import RefusedError, resolve_inputs
 from launch.plan import Plan
+from launch.running.elements import element
+from launch.running.guard import RefusedError, resolve_inputs
 from launch.store import Store
 from vssl.config import ConfigError, build, nearest
 from vssl.run import Run

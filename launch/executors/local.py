@@ -13,18 +13,18 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from launch.children import Children, last_line
-from launch.claims import is_live, newest
-from launch.display import View
-from launch.elements import create_batch, element
 from launch.exit_codes import DONE, FAILED, TRY_AGAIN
-from launch.machine import Machine
-from launch.pace import duration
 from launch.plan import Plan
 from launch.provenance import code_digest
-from launch.pushing import Pusher
 from launch.report import print_report
-from launch.standing import rank_error
+from launch.running.children import Children, last_line
+from launch.running.claims import is_live, newest
+from launch.running.display import View
+from launch.running.elements import create_batch, element
+from launch.running.machine import Machine
+from launch.running.pace import duration
+from launch.running.pushing import Pusher
+from launch.slurm.standing import rank_error
 from launch.status import code_mark
 from launch.store import Finished, Store, generation, input_digests, recorded_digests
 from vssl.artifacts import read_json

@@ -13,15 +13,15 @@ from typing import Any
 
 from submitit import SlurmExecutor
 
-from launch.arrays import index_text
-from launch.batch_folder import refuse_unsafe
 from launch.exit_codes import DONE, FAILED, TRY_AGAIN
 from launch.plan import Plan, Resources
-from launch.profiles import Profile
-from launch.scheduler import Scheduler, SchedulerRefusedError, SchedulerSilentError
+from launch.running.batch_folder import refuse_unsafe
+from launch.slurm.arrays import index_text
+from launch.slurm.profiles import Profile
+from launch.slurm.scheduler import Scheduler, SchedulerRefusedError, SchedulerSilentError
+from launch.slurm.submission import Round, Submission
+from launch.slurm.submit_lock import LockHeldError
 from launch.store import Store
-from launch.submission import Round, Submission
-from launch.submit_lock import LockHeldError
 from vssl.config import ConfigError
 
 _INDEX = '"$SLURM_ARRAY_TASK_ID"'

@@ -10,7 +10,7 @@ import pytest
 from launch import pipeline
 from launch.compose import Composer
 from launch.exit_codes import BAD_INPUT
-from launch.planner import CHECKOUT
+from launch.planning.planner import CHECKOUT
 
 COMPOSER = Composer(CHECKOUT / "configs")  # remembers what it composed for earlier rows
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from launch.elements import Element, element
 from launch.job import Launch, run_element
 from launch.plan import Plan, PlannedStage, Reference, Resources
+from launch.running.elements import Element, element
 from launch.store import Store
 from vssl.artifacts import canonical_json, sha256_text
 from vssl.config import build, semantic

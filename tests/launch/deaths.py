@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from launch import processes
+from launch.running import processes
 
 DURABLE = (
     *((os, name) for name in ("fsync", "replace", "link", "utime")),
@@ -77,7 +77,9 @@ def lives(patch: pytest.MonkeyPatch) -> Callable[[], None]:
     def next_life() -> None:
         life = next(numbers)
         for module in ("submit_lock", "sending"):
-            patch.setattr(f"launch.{module}.identity", lambda: {**identity(), "life": life})
-        patch.setattr("launch.submit_lock.is_alive", lambda process: process["life"] == life and is_alive(process))
+            patch.setattr(f"launch.slurm.{module}.identity", lambda: {**identity(), "life": life})
+        patch.setattr(
+            "launch.slurm.submit_lock.is_alive", lambda process: process["life"] == life and is_alive(process)
+        )
 
     return next_life

@@ -1,4 +1,4 @@
-"""A small Slurm in memory, with a clock instead of waiting: a drop-in for `launch.scheduler.Scheduler`.
+"""A small Slurm in memory, with a clock instead of waiting: a drop-in for `launch.slurm.scheduler.Scheduler`.
 
 It keeps what was measured on the real one and matters to the launcher: held arrays, sparse indices, `afterok`,
 `aftercorr`, kill-on-invalid-dep, ended jobs that are forgotten after MinJobAge so that their children run, requeues
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch.scheduler import QueuedElement, SchedulerRefusedError
+from launch.slurm.scheduler import QueuedElement, SchedulerRefusedError
 
 REQUEUE_DELAY_S = 121.0
 COMPLETING_S = 1.0

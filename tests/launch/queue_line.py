@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from launch.executors.local import execute
-from launch.machine import Machine
 from launch.plan import plan_from_mapping
+from launch.running.machine import Machine
 from launch.store import Store
 from vssl.artifacts import read_json
 

@@ -21,9 +21,9 @@ from launch.batches import read_batch
 from launch.executors.slurm import execute
 from launch.exit_codes import DONE
 from launch.plan import Plan, PlannedStage
-from launch.profiles import Profile
-from launch.queue_view import look
-from launch.scheduler import NAME_PREFIX, Scheduler, SchedulerRefusedError, SchedulerSilentError
+from launch.slurm.profiles import Profile
+from launch.slurm.queue_view import look
+from launch.slurm.scheduler import NAME_PREFIX, Scheduler, SchedulerRefusedError, SchedulerSilentError
 from launch.status import plan_status
 from launch.store import Store
 from tests.launch.conftest import planned
@@ -324,9 +324,9 @@ class Schedule:
     def ruling(self) -> Iterator[None]:
         with self.world.ruling(), pytest.MonkeyPatch.context() as patch:
             patch.setattr("time.sleep", self.sleep)
-            patch.setattr("launch.scheduler.Scheduler", lambda timeout_s=0.0: self.wire)
+            patch.setattr("launch.slurm.scheduler.Scheduler", lambda timeout_s=0.0: self.wire)
             patch.setattr("launch.settle.Scheduler", lambda timeout_s=0.0: self.wire)
-            patch.setattr("launch.submission.snapshot", lambda store: Path("/"))
+            patch.setattr("launch.slurm.submission.snapshot", lambda store: Path("/"))
             patch.setattr("faulthandler.dump_traceback", lambda **options: None)
             yield
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from launch.allocation import Allocation
 from launch.batches import create_batch
-from launch.elements import element
 from launch.plan import Plan, PlannedStage
-from launch.scheduler import QueuedElement, SchedulerRefusedError, SchedulerSilentError
+from launch.running.allocation import Allocation
+from launch.running.elements import element
+from launch.slurm.scheduler import QueuedElement, SchedulerRefusedError, SchedulerSilentError
 from launch.store import Store
 
 ARRAY = "12"

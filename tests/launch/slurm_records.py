@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from launch.batches import create_batch, mark_ended, record_job
-from launch.claims import attempt_path, now_ms
-from launch.elements import element
-from launch.scheduler import QueuedElement, SchedulerSilentError
+from launch.running.claims import attempt_path, now_ms
+from launch.running.elements import element
+from launch.slurm.scheduler import QueuedElement, SchedulerSilentError
 from vssl.artifacts import read_json, write_json
 
 ELSEWHERE = {"host": "n1", "pid": 1, "pid_started": 1, "boot_id": "another", "pid_namespace": "pid:[1]"}

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launch.arrays import MAX_INDEX_TEXT, Array, Dependency, Place, expression, index_text, levels, pack
 from launch.plan import Plan, PlannedStage, Resources
+from launch.slurm.arrays import MAX_INDEX_TEXT, Array, Dependency, Place, expression, index_text, levels, pack
 from tests.launch.fake_slurm import read_indices
 from tests.planning import plan_of
 

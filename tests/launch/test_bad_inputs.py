@@ -10,7 +10,7 @@ import pytest
 
 from launch import exit_codes
 from launch.exit_codes import BAD_INPUT, DONE
-from launch.planner import CHECKOUT
+from launch.planning.planner import CHECKOUT
 from tests.launch.bad_lines import Row, Try, rows, snapshot, trying
 from tests.planning import plan_of
 from vssl.artifacts import write_json

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from launch import pipeline
-from launch.claims import newest
-from launch.command_line import parse
 from launch.executors import local
 from launch.exit_codes import BAD_INPUT, DONE, FAILED, REFUSED
 from launch.plan import Plan
-from launch.planner import make_plan
+from launch.planning.command_line import parse
+from launch.planning.planner import make_plan
+from launch.running.claims import newest
 from launch.store import Store, is_full
 from tests.launch.bad_lines import COMPOSER, Row, checkout_with, snapshot, trying
 from vssl.artifacts import canonical_json, read_json, write_atomic, write_json

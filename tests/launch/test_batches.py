@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 
 from launch.batches import create_batch, in_flight, mark_ended, mark_void, open_batches, read_batch, record_job
-from launch.elements import create_batch as create_local_batch
-from launch.elements import element, read_element
-from launch.scheduler import QueuedElement
+from launch.running.elements import create_batch as create_local_batch
+from launch.running.elements import element, read_element
+from launch.slurm.scheduler import QueuedElement
 from vssl.artifacts import read_json, write_json
 
 

@@ -3,9 +3,9 @@ import time
 
 import pytest
 
-from launch import begin_time
-from launch.begin_time import clear_begin_times, helper, mark_requeued
-from launch.scheduler import SchedulerRefusedError
+from launch.slurm import begin_time
+from launch.slurm.begin_time import clear_begin_times, helper, mark_requeued
+from launch.slurm.scheduler import SchedulerRefusedError
 from tests.launch.slurm_batches import ScriptedSlurm, queued
 from vssl.artifacts import write_json
 

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from launch.cancel import cancel
-from launch.elements import create_batch, element
-from launch.scheduler import SchedulerSilentError
+from launch.running.elements import create_batch, element
+from launch.slurm.scheduler import SchedulerSilentError
 from launch.status import status_now
-from launch.targets import Target
+from launch.verbs.cancel import cancel
+from launch.verbs.targets import Target
 from tests.launch.slurm_records import Queue, age, attempt, finish, queued, send
 from vssl.artifacts import read_json, write_json
 from vssl.config import ConfigError
@@ -123,7 +123,7 @@ class TestSharedStages:
 
 PROCESS = """
 import json, signal, sys, time
-from launch.processes import identity
+from launch.running.processes import identity
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 print(json.dumps(identity()), flush=True)
 time.sleep(60)

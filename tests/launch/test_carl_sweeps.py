@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from launch import planner
 from launch.plan import Plan
+from launch.planning import planner
 from tests.lines import run_here
 from tests.planning import plan_of
 from vssl.artifacts import read_json

@@ -2,7 +2,7 @@
 
 import pytest
 
-from launch.causes import BUDGETS, CAUSES, Finding, Policy, decide
+from launch.running.causes import BUDGETS, CAUSES, Finding, Policy, decide
 from vssl.config import ConfigError, build
 
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from launch import claims, processes
-from launch.claims import Claim, ElsewhereError, attempt_path, claim, is_live, newest, server_now_s
+from launch.running import claims, processes
+from launch.running.claims import Claim, ElsewhereError, attempt_path, claim, is_live, newest, server_now_s
 from vssl.artifacts import StageFolder, read_json, write_json
 from vssl.run import Run, StageError
 
@@ -56,7 +56,7 @@ def test_a_folder_that_was_set_aside_and_made_anew_is_not_owned(folder, tmp_path
 
 def test_a_dead_process_is_taken_over(folder):
     child = subprocess.run(
-        [sys.executable, "-c", "from launch.processes import identity; import json; print(json.dumps(identity()))"],
+        [sys.executable, "-c", "from launch.running.processes import *; import json; print(json.dumps(identity()))"],
         capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     record = {"token": 1, "nonce": "dead", "process": json.loads(child.stdout), "started_at_ms": 0}

@@ -201,7 +201,7 @@ def test_watch_ends_when_nothing_can_change(plan, store, folder, vssl, states, c
 def test_watch_says_what_changes(plan, store, folder):
     running = attempt(store, plan, "first")
     running.beat.write_text("1 2\n")
-    code = "import launch.watch as w; w.LOOK_EVERY_S = 0.1; from launch.cli import main; main()"
+    code = "import launch.verbs.watch as w; w.LOOK_EVERY_S = 0.1; from launch.cli import main; main()"
     script = [sys.executable, "-u", "-c", code, "watch"]
     environment = {**os.environ, "VSSL_ROOT": str(store.root), "PYTHONPATH": str(CHECKOUT)}
     with subprocess.Popen(script, env=environment, stdout=subprocess.PIPE, text=True) as child:

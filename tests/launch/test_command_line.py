@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.command_line import parse
+from launch.planning.command_line import parse
 from vssl.config import ConfigError
 
 CWD = Path("/work")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from launch.compose import Composer, parse_override
-from launch.planner import CHECKOUT
-from launch.scale import read_scale
+from launch.planning.planner import CHECKOUT
+from launch.planning.scale import read_scale
 from vssl.config import ConfigError, build, merged
 from vssl.stages import STAGES
 

@@ -1,9 +1,9 @@
 import pytest
 
-from launch import display
-from launch.display import View, position
-from launch.pace import duration
-from launch.pushing import Pusher
+from launch.running import display
+from launch.running.display import View, position
+from launch.running.pace import duration
+from launch.running.pushing import Pusher
 from vssl.artifacts import StageFolder
 from vssl.run import Run
 

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from launch.doctor import line
-from launch.node_check import asked_from_here, delay_s, found_on_node, main, seen_on_node
-from launch.processes import identity
-from launch.profiles import Profile
-from launch.site_check import Finding, check_locks, check_queue, check_site
+from launch.running.processes import identity
+from launch.slurm.profiles import Profile
+from launch.trials.doctor import line
+from launch.trials.node_check import asked_from_here, delay_s, found_on_node, main, seen_on_node
+from launch.trials.site_check import Finding, check_locks, check_queue, check_site
 from tests.launch.slurm_records import queued, send
 from vssl.artifacts import read_json, write_json
 

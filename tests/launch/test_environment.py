@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from launch.environment import SLURM_VARIABLES, VARIABLES, adding_gpus, environment_record, write_environment
 from launch.provenance import changed_versions, versions
-from launch.redaction import is_secret
+from launch.running.environment import SLURM_VARIABLES, VARIABLES, adding_gpus, environment_record, write_environment
+from launch.running.redaction import is_secret
 from vssl.artifacts import StageFolder, read_json
 
 CANARY = "canary-in-a-coal-mine"
@@ -63,7 +63,7 @@ def test_a_stage_does_not_wait_for_the_driver(tmp_path: Path, monkeypatch: pytes
 
 def test_a_driver_that_hangs_costs_a_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", tool(tmp_path, "exec sleep 60")["PATH"])
-    monkeypatch.setattr("launch.environment._TOOL_WAIT_S", 0.05)
+    monkeypatch.setattr("launch.running.environment._TOOL_WAIT_S", 0.05)
     assert gpus_of(tmp_path) == []
 
 
@@ -74,7 +74,7 @@ def test_a_full_disk_is_no_end_of_a_stage(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", tool(tmp_path, "echo")["PATH"])
     stage = StageFolder(tmp_path)
     write_environment(stage, 1)
-    monkeypatch.setattr("launch.environment.write_json", full)
+    monkeypatch.setattr("launch.running.environment.write_json", full)
     with adding_gpus(stage, 1):
         pass
     assert read_json(stage.environment / "1.json")["gpus"] == []

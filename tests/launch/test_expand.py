@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from launch.grid import lanes, read_axes
+from launch.planning.grid import lanes, read_axes
 from tests.planning import plan_of, plan_text
 from vssl.artifacts import canonical_json, sha256_file, sha256_text
 from vssl.config import ConfigError, build, semantic

@@ -2,7 +2,7 @@ import errno
 
 import pytest
 
-from launch.failures import ending_of, is_known
+from launch.running.failures import ending_of, is_known
 from vssl.artifacts import StageFolder
 from vssl.config import ConfigError
 from vssl.run import LostRankError, StageError, SupersededError

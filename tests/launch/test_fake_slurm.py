@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.arrays import index_text
-from launch.scheduler import SchedulerRefusedError
+from launch.slurm.arrays import index_text
+from launch.slurm.scheduler import SchedulerRefusedError
 from tests.launch.fake_slurm import FakeSlurm, Job
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from launch import processes
-from launch.claims import attempts, newest
-from launch.elements import create_batch, element
+from launch.running import processes
+from launch.running.claims import attempts, newest
+from launch.running.elements import create_batch, element
 from launch.store import Store
 from vssl.artifacts import read_json, tree_listing
 from vssl.run import read_journal
@@ -52,8 +52,10 @@ def die(monkeypatch):
 
     def next_life():
         life = next(lives)
-        monkeypatch.setattr("launch.claims.identity", lambda: {**identity(), "life": life})
-        monkeypatch.setattr("launch.claims.is_alive", lambda process: process["life"] == life and is_alive(process))
+        monkeypatch.setattr("launch.running.claims.identity", lambda: {**identity(), "life": life})
+        monkeypatch.setattr(
+            "launch.running.claims.is_alive", lambda process: process["life"] == life and is_alive(process)
+        )
 
     return next_life
 

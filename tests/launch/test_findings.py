@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from launch.findings import Evidence, SlurmFacts, find, is_explained, memory_line, slurm_said
+from launch.slurm.findings import Evidence, SlurmFacts, find, is_explained, memory_line, slurm_said
 
 END_S = 100_000.0
 CALM = SlurmFacts(state="RUNNING", reason="None", restarts=0, preempted=False, end_s=END_S)

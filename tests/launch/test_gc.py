@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from launch import garbage
-from launch.collecting import collect
-from launch.elements import create_batch, element
-from launch.garbage import find_garbage, remove
-from launch.pins import is_pinned, pin, unpin
-from launch.processes import identity
-from launch.scheduler import SchedulerSilentError
+from launch.running.elements import create_batch, element
+from launch.running.processes import identity
+from launch.slurm.scheduler import SchedulerSilentError
 from launch.store import Store
+from launch.verbs import garbage
+from launch.verbs.collecting import collect
+from launch.verbs.garbage import find_garbage, remove
+from launch.verbs.pins import is_pinned, pin, unpin
 from tests.launch.slurm_records import Queue, age, attempt, finish, queued, send
 from vssl.artifacts import read_json, write_json, write_text
 
@@ -194,7 +194,7 @@ def test_a_link_that_the_store_did_not_make_is_not_followed(plan, store, tmp_pat
 KILLED = """
 import os, shutil, sys
 from pathlib import Path
-from launch import garbage
+from launch.verbs import garbage
 from launch.store import Store
 real = shutil.rmtree
 def rmtree(path, **more):

@@ -2,11 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from launch.elements import element
-from launch.guard import RefusedError
-from launch.half_trained import begun_under, check_half_trained
 from launch.job import Launch, run_element
 from launch.provenance import code_digest, versions
+from launch.running.elements import element
+from launch.running.guard import RefusedError
+from launch.running.half_trained import begun_under, check_half_trained
 from launch.store import Store
 from vssl.config import ConfigError
 
@@ -16,10 +16,10 @@ def other_code(monkeypatch):
     """Both packages as if somebody had edited them and upgraded torch."""
 
     def edit():
-        for module in ("launch.execution", "launch.half_trained", "launch.completion"):
+        for module in ("launch.running.execution", "launch.running.half_trained", "launch.running.completion"):
             monkeypatch.setattr(f"{module}.code_digest", lambda: "0" * 64)
         upgraded = {**versions(), "torch": "99.0"}
-        for module in ("launch.execution", "launch.half_trained", "launch.completion"):
+        for module in ("launch.running.execution", "launch.running.half_trained", "launch.running.completion"):
             monkeypatch.setattr(f"{module}.versions", lambda: upgraded)
 
     return edit

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from launch.claims import attempt_path, claim
-from launch.hours import hours_lines, pipeline_hours
+from launch.running.claims import attempt_path, claim
+from launch.verbs.hours import hours_lines, pipeline_hours
 from tests.launch.slurm_records import attempt, finish, send, settle
 from vssl.artifacts import read_json, write_json
 

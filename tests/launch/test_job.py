@@ -8,13 +8,14 @@ import time
 
 import pytest
 
-from launch import elements, execution, job
-from launch.claims import ElsewhereError, attempts, claim, newest
-from launch.elements import create_batch, element
-from launch.execution import traceback_path
-from launch.guard import RefusedError
+from launch import job
 from launch.job import Launch
 from launch.provenance import versions
+from launch.running import elements, execution
+from launch.running.claims import ElsewhereError, attempts, claim, newest
+from launch.running.elements import create_batch, element
+from launch.running.execution import traceback_path
+from launch.running.guard import RefusedError
 from launch.status import code_mark
 from vssl.artifacts import create_json, read_json, sha256_text, write_json
 from vssl.config import ConfigError
@@ -92,7 +93,7 @@ def test_a_resume_under_other_packages_is_told_and_recorded(chain, run_stage, st
     assert run_stage(chain, "first", fail_at=1) == 1
     assert "other packages" not in capsys.readouterr().out
     upgraded = {**versions(), "torch": "99.0"}
-    for module in ("launch.execution", "launch.completion"):
+    for module in ("launch.running.execution", "launch.running.completion"):
         monkeypatch.setattr(f"{module}.versions", lambda: upgraded)
     assert run_stage(chain, "first") == 0
     change = f"torch {versions()['torch']} -> 99.0"

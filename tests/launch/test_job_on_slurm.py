@@ -9,16 +9,16 @@ from typing import ClassVar
 
 import pytest
 
-from launch import execution
-from launch.batch_folder import BatchFolder
-from launch.claims import Claim, attempts, claim, newest
-from launch.elements import read_element
-from launch.execution import Execution
-from launch.guard import RefusedError
 from launch.job import main
 from launch.provenance import versions
-from launch.ranks import Launch
-from launch.stopping import StopFlag
+from launch.running import execution
+from launch.running.batch_folder import BatchFolder
+from launch.running.claims import Claim, attempts, claim, newest
+from launch.running.elements import read_element
+from launch.running.execution import Execution
+from launch.running.guard import RefusedError
+from launch.running.ranks import Launch
+from launch.running.stopping import StopFlag
 from tests.launch.conftest import planned
 from tests.launch.slurm_batches import allocation, job_environment, make_batch
 from vssl.artifacts import read_json, write_json

@@ -8,7 +8,7 @@ import pytest
 
 from launch.batches import open_batches, queued_batches, read_batch
 from launch.executors.slurm import execute
-from launch.profiles import Profile
+from launch.slurm.profiles import Profile
 from launch.store import Store
 from tests.launch.conftest import planned
 from tests.launch.deaths import Death, Died, lives
@@ -73,7 +73,7 @@ def plan(make_plan):
 @pytest.fixture
 def world(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a moment to die at all the same, and no wait for a disk
-    monkeypatch.setattr("launch.submission.snapshot", lambda store: tmp_path / "code")
+    monkeypatch.setattr("launch.slurm.submission.snapshot", lambda store: tmp_path / "code")
     return lambda name, at_once=1: World(tmp_path / f"{name}", plan, at_once)
 
 

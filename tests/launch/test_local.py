@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from launch.claims import attempts, newest
 from launch.executors.local import execute
-from launch.machine import Machine, gpus_of
 from launch.plan import Resources
+from launch.running.claims import attempts, newest
+from launch.running.machine import Machine, gpus_of
 from vssl.artifacts import read_json, sha256_file, write_json
 from vssl.config import ConfigError
 from vssl.run import read_journal

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from launch import pipeline
 from launch.cli import app
 from launch.plan import Plan
-from launch.selection import without_idle
+from launch.planning.selection import without_idle
 from tests.lines import SMOKE, folder_of, plan_of, run_here, starts
 from tests.planning import plan_text
 from vssl.artifacts import read_json

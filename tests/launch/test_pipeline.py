@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from launch.command_line import FLAGS, KEYS
 from launch.executors import local, slurm
 from launch.pipeline import main
-from launch.planner import CHECKOUT
+from launch.planning.command_line import FLAGS, KEYS
+from launch.planning.planner import CHECKOUT
 
 ENTRY = str(CHECKOUT / "launch" / "pipeline.py")
 

@@ -5,10 +5,10 @@ import pytest
 from rich.console import Console
 
 from launch.plan import Plan, PlannedStage
-from launch.plan_view import print_plan, requests
+from launch.planning.selection import select
 from launch.provenance import code_digest
-from launch.selection import select
 from launch.store import Finished
+from launch.verbs.plan_view import print_plan, requests
 from tests.planning import plan_of
 from vssl.artifacts import StageFolder
 

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from launch import alike, rehearsing
-from launch.checks import Check, exit_code
-from launch.command_line import parse
 from launch.plan import Plan, PlannedStage
-from launch.preflight import preflight
-from launch.profiles import Profile
-from launch.scheduler import SchedulerRefusedError, SchedulerSilentError
-from launch.selection import select
-from launch.sources import prepare_sources
+from launch.planning.command_line import parse
+from launch.planning.selection import select
+from launch.planning.sources import prepare_sources
+from launch.slurm.profiles import Profile
+from launch.slurm.scheduler import SchedulerRefusedError, SchedulerSilentError
 from launch.store import Store
+from launch.trials import alike, rehearsing
+from launch.trials.checks import Check, exit_code
+from launch.trials.preflight import preflight
 from tests.planning import COMPOSER, plan_of
 from vssl.config import build
 from vssl.stages import STAGES
@@ -166,7 +166,7 @@ def test_a_disk_that_is_too_small_is_refused(
     fly: Callable[..., Found], chain: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr("launch.disk.shutil.disk_usage", lambda _: usage._replace(free=1))
+    monkeypatch.setattr("launch.trials.disk.shutil.disk_usage", lambda _: usage._replace(free=1))
     found = fly(chain)
     assert found.code == 2
     assert found.result("disk").startswith("refused")
@@ -236,7 +236,7 @@ def test_what_a_person_has_to_mend_counts_more_than_silence() -> None:
 
 
 def test_real_stages_are_tried_on_a_few_videos(fly: Callable[..., Found], store: Store) -> None:
-    from launch.planner import make_plan
+    from launch.planning.planner import make_plan
 
     line = parse(["sweep=vicc_single", "scale=smoke"], Path("/"))
     prepare_sources(make_plan(line, lambda _: None, composer=COMPOSER).datasets, store)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from launch import templates
-from launch.partitions import Site, check_requests, minutes
 from launch.plan import Resources
-from launch.profiles import REFUSED, Profile, read_profile
-from launch.resource_classes import ResourceClasses
+from launch.planning import templates
+from launch.planning.resource_classes import ResourceClasses
+from launch.slurm.partitions import Site, check_requests, minutes
+from launch.slurm.profiles import REFUSED, Profile, read_profile
 from tests.planning import plan_of
 from vssl.config import ConfigError
 
@@ -160,8 +160,8 @@ def test_resource_classes_of_ones_own_are_added_and_hide_shipped_ones(own):
 
 def test_overrides_of_a_cluster_stand_below_the_line():
     words = ("sweep=vicc_cross", "stages.retrieval.resources.mem_gb=3")
-    from launch.command_line import parse
-    from launch.planner import make_plan
+    from launch.planning.command_line import parse
+    from launch.planning.planner import make_plan
     from tests.planning import COMPOSER, digest_of
 
     overrides = {"retrieval": {"mem_gb": 5, "timeout_min": 7}}

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-import launch.push
+import launch.running.push
 from launch.plan import Plan, PlannedStage, plan_mapping
-from launch.push import push_once, pushes_itself, pushing_stage
+from launch.running.push import push_once, pushes_itself, pushing_stage
 from launch.settle import Settlement
 from launch.store import Store
 from tests.launch.slurm_batches import ScriptedSlurm, allocation, job_environment, make_batch
@@ -231,7 +231,7 @@ def test_a_stage_that_was_asked_to_stop_does_not_wait(root: Path, job: Any) -> N
             silent.settimeout(60)
             connection, _ = silent.accept()
             began = time.monotonic()
-        assert time.monotonic() - began < launch.push.END_WAIT_S - 10
+        assert time.monotonic() - began < launch.running.push.END_WAIT_S - 10
         connection.close()
 
 
@@ -240,14 +240,14 @@ def test_it_ends_with_a_job_that_was_killed(root: Path, job: Any) -> None:
     pipeline.attempt("single", 1)
     job(f"http://127.0.0.1:{free_port()}")
     program = (
-        "import sys, time; from pathlib import Path; from launch.push import pushing_stage\n"
+        "import sys, time; from pathlib import Path; from launch.running.push import pushing_stage\n"
         "with pushing_stage(Path(sys.argv[1]), 'single', lambda: False): time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(pipeline.folder)]) as victim:
         children = Path(f"/proc/{victim.pid}/task/{victim.pid}/children")
         until(lambda: children.read_text().strip() != "")
         child = Path("/proc") / children.read_text().strip()
-        until(lambda: b"launch.push" in (child / "cmdline").read_bytes())
+        until(lambda: b"launch.running.push" in (child / "cmdline").read_bytes())
         victim.kill()
     until(lambda: not child.exists() or "State:\tZ" in (child / "status").read_text())
 
@@ -324,7 +324,7 @@ def _grows(journal: Path, note: Path) -> Callable[[], bool]:
 def test_a_last_push_that_takes_too_long_is_said(
     root: Path, job: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(launch.push, "END_WAIT_S", 0.1)
+    monkeypatch.setattr(launch.running.push, "END_WAIT_S", 0.1)
     pipeline = Pipeline(root)
     pipeline.attempt("single", 1)
     with socket.socket() as silent:

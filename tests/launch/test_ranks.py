@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from launch.allocation import Allocation, tasks_of_node
-from launch.guard import RefusedError
 from launch.provenance import code_digest
-from launch.ranks import Launch
+from launch.running.allocation import Allocation, tasks_of_node
+from launch.running.guard import RefusedError
+from launch.running.ranks import Launch
 from vssl.config import ConfigError
 
 STEP = {

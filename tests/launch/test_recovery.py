@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from launch.recovery import recover
+from launch.slurm.recovery import recover
 from launch.store import Store
 from tests.launch.slurm_records import Queue, queued
 from vssl.config import ConfigError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.redaction import MARK, is_secret, redact
+from launch.running.redaction import MARK, is_secret, redact
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 
 from launch.executors.slurm import script_text
 from launch.plan import Plan, PlannedStage
-from launch.profiles import Profile
-from launch.render import render
-from launch.snapshot import snapshot_path
+from launch.slurm.profiles import Profile
+from launch.slurm.render import render
+from launch.slurm.snapshot import snapshot_path
 from launch.store import Store
 from tests.planning import plan_of
 from vssl.config import ConfigError

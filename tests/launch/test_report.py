@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from launch.claims import attempt_path
 from launch.plan import Plan, PlannedStage, Reference
-from launch.processes import identity
 from launch.provenance import code_digest
 from launch.report import print_report, report_rows, untrained_twins
+from launch.running.claims import attempt_path
+from launch.running.processes import identity
 from launch.status import counts, plan_status
 from vssl.artifacts import write_json
 from vssl.stages import STAGES
@@ -134,7 +134,7 @@ def test_who_had_no_room_to_say_why_is_not_called_wordless(plan, store, attempt,
     log.write_text("step 3")
     assert "died without a word (killed" in plan_status(plan, store)[0].reason
     usage = SimpleNamespace(total=1 << 40, used=1 << 40, free=4096)
-    monkeypatch.setattr("launch.standing.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("launch.slurm.standing.shutil.disk_usage", lambda path: usage)
     assert "the disk of" in plan_status(plan, store)[0].reason
     assert "is full" in plan_status(plan, store)[0].reason
 

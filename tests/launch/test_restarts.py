@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from launch.batch_folder import BatchFolder
-from launch.causes import Policy
-from launch.claims import claim
-from launch.restarts import BudgetSpentError, account_for_lost_launches, check_budget, verdicts
-from launch.scheduler import Scheduler
+from launch.running.batch_folder import BatchFolder
+from launch.running.causes import Policy
+from launch.running.claims import claim
+from launch.slurm.restarts import BudgetSpentError, account_for_lost_launches, check_budget, verdicts
+from launch.slurm.scheduler import Scheduler
 from tests.launch.conftest import planned
 from tests.launch.slurm_batches import ScriptedSlurm, allocation, make_batch
 from vssl.artifacts import write_json

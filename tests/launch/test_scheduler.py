@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import scheduler
-from launch.scheduler import Scheduler, SchedulerRefusedError, SchedulerSilentError
+from launch.slurm import scheduler
+from launch.slurm.scheduler import Scheduler, SchedulerRefusedError, SchedulerSilentError
 from vssl.config import ConfigError
 
 S = "\x1f"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from submitit import SlurmExecutor
 
-from launch.causes import Policy
 from launch.executors.slurm import parameter_names, script_text
 from launch.plan import Resources
-from launch.profiles import Profile
+from launch.running.causes import Policy
+from launch.slurm.profiles import Profile
 from vssl.config import ConfigError
 
 BATCH, CODE = Path("/store/batches/0123456789ab"), Path("/store/code/abc")

@@ -56,7 +56,9 @@ def test_no_secret_is_left_anywhere(
     def sings(*_: Any, **__: Any) -> None:
         raise RuntimeError(f"401 for {in_a_job} with token {os.environ['LAB_TOKEN']!r} and password {PASSWORD!r}")
 
-    monkeypatch.setattr("vssl.stages.probe._misfortune" if where == "stage" else "launch.execution.claim", sings)
+    monkeypatch.setattr(
+        "vssl.stages.probe._misfortune" if where == "stage" else "launch.running.execution.claim", sings
+    )
     planned = stage("bird")
     plan = Plan(sweep="sings", scale="smoke", stages=(planned,), datasets={})
     pipeline = store.pipelines / "pipeline"

@@ -1,6 +1,6 @@
 import pytest
 
-from launch.selection import select, without_absent
+from launch.planning.selection import select, without_absent
 from tests.planning import plan_of
 from vssl.config import ConfigError
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from launch import settle as settling
-from launch.batch_folder import BatchFolder
-from launch.claims import claim, newest
-from launch.exit_records import Ending, ExitRecords
-from launch.scheduler import Scheduler
+from launch.running.batch_folder import BatchFolder
+from launch.running.claims import claim, newest
+from launch.running.exit_records import Ending, ExitRecords
 from launch.settle import Settlement
+from launch.slurm.scheduler import Scheduler
 from tests.launch.conftest import planned
 from tests.launch.slurm_batches import ARRAY, ScriptedSlurm, allocation, job_environment, make_batch
 from vssl.artifacts import create_json, read_json, write_json

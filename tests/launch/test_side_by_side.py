@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from launch.side_by_side import side_by_side
+from launch.slurm.side_by_side import side_by_side
 
 
 def test_each_item_has_its_call_and_no_more_run_at_once_than_asked_for():

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-import launch.snapshot
-from launch.claims import newest
-from launch.elements import create_batch, element
+import launch.slurm.snapshot
 from launch.plan import Plan
 from launch.provenance import CHECKOUT, FOLDERS, code_digest, git_state, source_files
-from launch.snapshot import remove_snapshot, snapshot, snapshot_path
+from launch.running.claims import newest
+from launch.running.elements import create_batch, element
+from launch.slurm.snapshot import remove_snapshot, snapshot, snapshot_path
 from launch.store import Store
 from vssl.config import ConfigError
 
@@ -98,7 +98,7 @@ def test_a_launcher_that_ends_while_writing_leaves_no_snapshot(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(launch.snapshot, "_write_file", fails)
+        patched.setattr(launch.slurm.snapshot, "_write_file", fails)
         with pytest.raises(KeyboardInterrupt):
             snapshot(store, checkout)
     assert list(store.code.iterdir()) == []
@@ -123,7 +123,7 @@ def test_one_that_lost_files_is_made_anew(store: Store, checkout: Path, damage: 
 
 
 def test_code_edited_while_the_line_runs_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch.snapshot, "code_digest", lambda: "what this process began with")
+    monkeypatch.setattr(launch.slurm.snapshot, "code_digest", lambda: "what this process began with")
     with pytest.raises(ConfigError, match="was edited while this line ran; type the line again"):
         snapshot(store)
     assert not store.code.exists()

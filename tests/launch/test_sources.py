@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launch import sources
-from launch.sources import prepare_sources, run_apart
+from launch.planning import sources
+from launch.planning.sources import prepare_sources, run_apart
 from vssl.artifacts import write_json
 from vssl.config import ConfigError
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from launch.planning.unroll import unroll
 from launch.spec import read_sweep
-from launch.unroll import unroll
 from tests.planning import plan_text
 from vssl.config import ConfigError
 

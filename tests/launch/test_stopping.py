@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from launch import heartbeat, stopping
-from launch.claims import claim
-from launch.heartbeat import beating
-from launch.stopping import TIME_LIMIT, StopFlag, stopping_before
-from launch.watchdog import watching
+from launch.running import heartbeat, stopping
+from launch.running.claims import claim
+from launch.running.heartbeat import beating
+from launch.running.stopping import TIME_LIMIT, StopFlag, stopping_before
+from launch.running.watchdog import watching
 from vssl.artifacts import StageFolder
 from vssl.run import Run
 
@@ -108,7 +108,8 @@ def test_signs_of_progress(tmp_path, sign):
 def test_a_process_that_was_suspended_has_not_hung(tmp_path):
     """Slurm suspends jobs, and laptops sleep: the clock goes on, the process does not."""
     code = (
-        "import sys, time; from pathlib import Path; from launch.watchdog import watching; from vssl.run import Run;"
+        "import sys, time; from pathlib import Path; from launch.running.watchdog import watching;"
+        "from vssl.run import Run;"
         "from vssl.artifacts import StageFolder;"
         "run = Run(StageFolder(Path('.')))\n"
         "with watching(run, 2.0, lambda reason: print('hung', flush=True)):\n"

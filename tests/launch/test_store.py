@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from launch.elements import create_batch, element
-from launch.guard import resolve_inputs
 from launch.job import Launch, run_element
 from launch.plan import plan_from_mapping
+from launch.running.elements import create_batch, element
+from launch.running.guard import resolve_inputs
 from launch.store import Store, generation
 from vssl.artifacts import read_json, sha256_file, write_json
 from vssl.config import ConfigError

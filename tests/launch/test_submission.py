@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from launch import processes
 from launch.batches import create_batch, in_flight, open_batches, read_batch, record_job
-from launch.claims import claim
-from launch.elements import element
 from launch.executors.slurm import execute
 from launch.plan import Resources
-from launch.profiles import Profile
-from launch.scheduler import SchedulerRefusedError, SchedulerSilentError
+from launch.running import processes
+from launch.running.claims import claim
+from launch.running.elements import element
+from launch.slurm.profiles import Profile
+from launch.slurm.scheduler import SchedulerRefusedError, SchedulerSilentError
 from launch.store import Store
 from tests.launch.conftest import planned
 from tests.launch.fake_slurm import FakeSlurm
@@ -60,7 +60,7 @@ def lanes(make_plan):
 @pytest.fixture
 def submit(store, slurm, capsys, tmp_path, monkeypatch):
     """The line; returns the exit code and what it said."""
-    monkeypatch.setattr("launch.submission.snapshot", lambda store: tmp_path / "code")
+    monkeypatch.setattr("launch.slurm.submission.snapshot", lambda store: tmp_path / "code")
 
     def run(plan, *only, profile=PROFILE, scheduler=slurm, store=store, **options):
         code = execute(plan, only or [one.name for one in plan], store, profile=profile, scheduler=scheduler, **options)

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from launch import processes, submit_lock
-from launch.submit_lock import LockHeldError, submitting
+from launch.running import processes
+from launch.slurm import submit_lock
+from launch.slurm.submit_lock import LockHeldError, submitting
 from vssl.artifacts import read_json, write_json
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from launch.identity import identity, stage_id
-from launch.planner import CHECKOUT
+from launch.planning.identity import identity, stage_id
+from launch.planning.planner import CHECKOUT
 from tests.planning import IDS, SNAPSHOT, plan_of, plan_text, resolved
 from vssl.config import build, knob, semantic
 from vssl.stages import STAGES

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from launch import watch as module
 from launch.exit_codes import DONE, FAILED, TRY_AGAIN
-from launch.targets import Target
-from launch.watch import watch
+from launch.verbs import watch as module
+from launch.verbs.targets import Target
+from launch.verbs.watch import watch
 from tests.launch.slurm_records import Queue, attempt, finish, queued, send, settle
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from launch.pending import clock, meaning
+from launch.slurm.pending import clock, meaning
 from launch.status import status_now
-from launch.targets import Target
-from launch.why import Reasons
+from launch.verbs.targets import Target
+from launch.verbs.why import Reasons
 from tests.launch.slurm_records import Queue, attempt, finish, queued, send, settle
 from vssl.artifacts import write_json
 

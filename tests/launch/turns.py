@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from launch import heartbeat, processes, side_by_side, stopping, submit_lock, watchdog
+from launch.running import heartbeat, processes, stopping, watchdog
+from launch.slurm import side_by_side, submit_lock
 
 BEGAN_S = 1_800_000_000.0
 _TICK_S = 1e-4  # between two turns, so that no two records have one time

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from launch.batches import in_flight, open_batches, queued_batches
-from launch.elements import read_element
 from launch.executors.slurm import execute
 from launch.plan import Plan, PlannedStage, Resources
-from launch.profiles import Profile
-from launch.scheduler import QueuedElement, Scheduler
+from launch.running.elements import read_element
+from launch.slurm.profiles import Profile
+from launch.slurm.scheduler import QueuedElement, Scheduler
 from launch.store import Store
 from tests.launch.conftest import planned
 from tests.slurm.daemons import wait_until

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from launch.begin_time import clear_begin_times
-from launch.claims import attempts, newest
 from launch.executors.slurm import script_text
 from launch.plan import PlannedStage, Resources
-from launch.profiles import Profile
 from launch.provenance import CHECKOUT
-from launch.scheduler import Scheduler
+from launch.running.claims import attempts, newest
+from launch.slurm.begin_time import clear_begin_times
+from launch.slurm.profiles import Profile
+from launch.slurm.scheduler import Scheduler
 from launch.store import Store
 from tests.launch.conftest import planned
 from tests.launch.slurm_batches import make_batch

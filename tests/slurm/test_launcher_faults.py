@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from launch.provenance import CHECKOUT
-from launch.scheduler import Scheduler
-from launch.snapshot import snapshot
+from launch.slurm.scheduler import Scheduler
+from launch.slurm.snapshot import snapshot
 from launch.store import Store
 from tests.launch.deaths import Death, Died, lives
 from tests.slurm.daemons import wait_until
@@ -31,7 +31,7 @@ def code(tmp_path_factory):
 def line(sandbox, code, tmp_path, monkeypatch):
     """`line(name)`: a new store below tmp_path, for two lanes of two probes."""
     monkeypatch.setenv("SLURM_CONF", sandbox.environment["SLURM_CONF"])
-    monkeypatch.setattr("launch.submission.snapshot", lambda store: code)
+    monkeypatch.setattr("launch.slurm.submission.snapshot", lambda store: code)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # a moment to die at all the same, and no wait for a disk
     plan = lanes(2, steps=1)
     return lambda name: Line(sandbox=sandbox, plan=plan, root=tmp_path / f"{name}")
@@ -78,7 +78,7 @@ def test_no_moment_to_die_at_leaves_a_stage_twice_orphaned_or_held(line, sandbox
 LAUNCHER = """
 import sys
 from pathlib import Path
-from launch.scheduler import Scheduler
+from launch.slurm.scheduler import Scheduler
 from tests.slurm.lines import LATER, Line, lanes
 
 Scheduler.release = lambda self, ids: (print("before the release", flush=True), sys.stdin.read())

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from launch.plan import Plan, Resources
-from launch.preflight import preflight
-from launch.profiles import Profile
-from launch.selection import select
+from launch.planning.selection import select
+from launch.slurm.profiles import Profile
 from launch.store import Store
+from launch.trials.preflight import preflight
 from tests.launch.conftest import planned
 from tests.slurm.sandbox import Sandbox
 

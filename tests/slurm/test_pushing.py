@@ -9,7 +9,7 @@ import pytest
 
 from launch.executors.slurm import execute
 from launch.plan import Plan, Resources
-from launch.profiles import Profile
+from launch.slurm.profiles import Profile
 from launch.store import Store
 from tests.launch.conftest import planned
 from tests.slurm.sandbox import Sandbox, wait_until

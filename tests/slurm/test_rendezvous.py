@@ -13,7 +13,7 @@ ROUNDS = 3
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from launch.ranks import Launch
+from launch.running.ranks import Launch
 from vssl.distributed import all_gather_object, joined
 launch = Launch.from_environment(os.environ)
 for number in range(int(sys.argv[2])):

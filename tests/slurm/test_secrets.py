@@ -6,7 +6,7 @@ import pytest
 
 from launch.executors.slurm import execute
 from launch.plan import Plan
-from launch.profiles import Profile
+from launch.slurm.profiles import Profile
 from launch.store import Store
 from tests.launch.conftest import planned
 from tests.launch.test_secrets import PASSWORD, TOKEN, files_with

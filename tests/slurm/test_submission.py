@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 
 from launch.batches import open_batches
-from launch.cancel import cancel
-from launch.claims import attempts
-from launch.profiles import Profile
 from launch.provenance import CHECKOUT
-from launch.scheduler import Scheduler, SchedulerRefusedError
-from launch.snapshot import snapshot
+from launch.running.claims import attempts
+from launch.slurm.profiles import Profile
+from launch.slurm.scheduler import Scheduler, SchedulerRefusedError
+from launch.slurm.snapshot import snapshot
 from launch.store import Store
-from launch.targets import Target
+from launch.verbs.cancel import cancel
+from launch.verbs.targets import Target
 from tests.slurm.daemons import wait_until
 from tests.slurm.lines import LATER, NOW, SMALL, Line, cancel_all, edges, lanes, verdicts
 from tests.slurm.variant import Variant
@@ -35,7 +35,7 @@ def code(tmp_path_factory):
 @pytest.fixture
 def line(sandbox, code, tmp_path, monkeypatch):
     """`line(plan)`: a line whose store is below tmp_path, on the shared cluster, or on another one."""
-    monkeypatch.setattr("launch.submission.snapshot", lambda store: code)
+    monkeypatch.setattr("launch.slurm.submission.snapshot", lambda store: code)
 
     def make(plan, *, on=sandbox, root="store"):
         monkeypatch.setenv("SLURM_CONF", on.environment["SLURM_CONF"])

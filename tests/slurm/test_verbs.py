@@ -13,9 +13,9 @@ import pytest
 
 from launch.executors.slurm import execute
 from launch.plan import Plan
-from launch.profiles import Profile
 from launch.provenance import CHECKOUT
-from launch.scheduler import Scheduler
+from launch.slurm.profiles import Profile
+from launch.slurm.scheduler import Scheduler
 from launch.status import counts, status_now
 from launch.store import Store
 from tests.launch.conftest import planned
@@ -181,7 +181,7 @@ def test_a_requeued_stage_is_queued_and_any_verb_brings_it_back(place):
 @contextmanager
 def watching(place):
     environment = {**os.environ, **place.sandbox.environment, "VSSL_ROOT": str(place.store.root)}
-    code = "import launch.watch as w; w.LOOK_EVERY_S = 0.5; from launch.cli import main; main()"
+    code = "import launch.verbs.watch as w; w.LOOK_EVERY_S = 0.5; from launch.cli import main; main()"
     script = [sys.executable, "-u", "-c", code, "watch"]
     environment["PYTHONPATH"] = str(CHECKOUT)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from launch.display import position
+from launch.running.display import position
 from vssl.artifacts import StageFolder
 from vssl.run import Run
 

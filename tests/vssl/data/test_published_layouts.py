@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from launch.marked_yaml import load_plain
-from launch.planner import CHECKOUT
+from launch.planning.marked_yaml import load_plain
+from launch.planning.planner import CHECKOUT
 from tests import miniatures
 from tests.films import film, films
 from tests.miniatures import FINEGYM, HMDB51, dump, record, write
