@@ -185,6 +185,7 @@ def test_a_path_that_no_script_can_hold_is_refused(folder):
 
 def test_each_start_of_a_script_has_a_name_of_its_own(tmp_path):
     script = text(batch=tmp_path, profile=replace(PLAIN, setup=('srun() { echo "start $VSSL_START"; }',)))
+    (tmp_path / "elements.json").write_text("{")  # nothing to settle, and nothing to wait for
     slurm = {"SLURM_ARRAY_JOB_ID": "12", "SLURM_ARRAY_TASK_ID": "3", "PATH": os.environ["PATH"]}
     starts = {
         subprocess.run(["bash", "-c", script], env=slurm, capture_output=True, text=True).stdout.partition("\n")[0]

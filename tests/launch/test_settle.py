@@ -316,11 +316,12 @@ def test_the_command_starts_fast_and_survives_signals(ended, tmp_path):
     assert ended.verdict["decision"] == "requeue"
 
 
-def test_the_command_outside_of_a_job_and_without_a_batch(ended, tmp_path):
+def test_the_command_outside_of_a_job_and_with_an_unreadable_batch(ended, tmp_path):
     plain = {name: value for name, value in job_environment().items() if name != "VSSL_LAUNCHED"}
     assert subprocess.run(command(ended, 1), env=plain, capture_output=True).returncode == 2
-    gone = [*command(ended, 0)[:-3], str(tmp_path / "gone"), "1", "0"]
-    lost = subprocess.run(gone, env=job_environment(), capture_output=True, text=True)
+    (tmp_path / "elements.json").write_text("{")  # damaged: for one that is missing it would wait
+    unreadable = [*command(ended, 0)[:-3], str(tmp_path), "1", "0"]
+    lost = subprocess.run(unreadable, env=job_environment(), capture_output=True, text=True)
     assert lost.returncode == 1, "0 is for what is done"
     assert "could not be settled" in lost.stderr
 
