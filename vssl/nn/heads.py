@@ -1,5 +1,6 @@
 """What sits on a backbone: the projector of pretraining, and the classifier of evaluation."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -105,3 +106,16 @@ def fine_tuning_head(backbone: nn.Module, num_classes: int, *, hidden_bias: bool
     if hidden_features is None:
         return plain_head(num_features, num_classes)
     return HiddenClassifierHead(num_features, hidden_features, num_classes, bias=hidden_bias)
+
+
+def head_of(tensors: Mapping[str, Tensor]) -> ClassifierHead:
+    """The head that a state is of, to be filled with it: of a probe it normalises, of X3D it has a hidden layer.
+
+    Args:
+        tensors: with `linear.weight` among them.
+    """
+    num_classes, num_features = tensors["linear.weight"].shape
+    hidden = tensors.get("hidden.weight")
+    if hidden is not None:
+        return HiddenClassifierHead(hidden.shape[1], num_features, num_classes, bias="hidden.bias" in tensors)
+    return (linear_probe_head if "norm.weight" in tensors else plain_head)(num_features, num_classes)

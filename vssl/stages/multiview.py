@@ -9,7 +9,7 @@ from vssl.data.clips import ClipDataset
 from vssl.data.view_makers import view_for_testing
 from vssl.device import placed, prepared
 from vssl.distributed import is_main
-from vssl.nn.heads import ClassifierHead, HiddenClassifierHead
+from vssl.nn.heads import ClassifierHead, head_of
 from vssl.run import Run, StageError
 from vssl.stages.classification import plot_confusion, predict, scored
 from vssl.stages.multiview_config import MultiviewConfig
@@ -84,17 +84,13 @@ def _head(weights: Weights, dataset: ClipDataset) -> ClassifierHead:
             f"the weights of {weights.origin} hold no classifier; bind those of a linear or a finetune stage, which "
             "train one on them"
         )
-    outputs, features = tensors["linear.weight"].shape
+    outputs = len(tensors["linear.weight"])
     names = weights.header.get("classes", list(dataset.classes))  # a published file does not name them
     if list(names) != list(dataset.classes) or outputs != len(names):
         raise StageError(
             f"the classifier of {weights.origin} knows {outputs} classes ({', '.join(names[:3])}, ...), the dataset "
             f"has {len(dataset.classes)} ({', '.join(dataset.classes[:3])}, ...); test it on what it learned"
         )
-    probe, hidden = "norm.weight" in tensors, tensors.get("hidden.weight")
-    if hidden is not None:
-        head: ClassifierHead = HiddenClassifierHead(hidden.shape[1], features, outputs, bias="hidden.bias" in tensors)
-    else:
-        head = ClassifierHead(features, outputs, l2_normalise=probe, batch_norm=probe)
+    head = head_of(tensors)
     fill(head, tensors, what=f"the head in the weights of {weights.origin}")
     return head
