@@ -287,7 +287,7 @@ def predict(
         return
     for name, probability in found.classes:
         print(f"{probability:.4f}  {name}")
-    print(f"attention: {found.picture}" if found.picture else "no picture: this network has no class token")
+    print(f"attention: {found.picture}" if found.picture else "no picture: it is drawn of TimeSformer and ViViT alone")
 
 
 def _helping(target: Target) -> Target:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,26 +16,26 @@ from vssl.data.augment import STATISTICS, normalise
 from vssl.data.augment_config import TestViewConfig
 from vssl.data.decode import BrokenVideo, inspect, read_frames
 from vssl.data.samplers import VideoClips, build_sampler
-from vssl.data.sampling_config import LinspaceConfig, SamplingConfig
+from vssl.data.sampling_config import SamplingConfig
 from vssl.data.views import TestView, finished
-from vssl.nn.heads import ClassifierHead
+from vssl.nn.heads import ClassifierHead, head_of
 from vssl.plots_attention import attention_map
 from vssl.randomness import stream
 from vssl.run import StageError
-from vssl.weights import fill, read_weights
+from vssl.weights import Weights, fill, read_weights
 
 TOP = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class SeenConfig:
-    """What a classifier was trained to see, as its weights say; the defaults are for files that do not."""
+    """What a classifier was trained to see, as its weights say."""
 
-    num_frames: int = knob(8, doc="frames of a clip", at_least=1)
-    frame_stride: int = knob(32, doc="source frames from one kept frame to the next", at_least=1)
-    crop_size: int = knob(224, doc="side of a view, pixels", at_least=1)
-    sampling: SamplingConfig = knob(LinspaceConfig(), doc="which frames make a clip")
-    statistics: str = knob("half", doc="what colours are normalised by")
+    num_frames: int = knob(doc="frames of a clip", at_least=1)
+    frame_stride: int = knob(doc="source frames from one kept frame to the next", at_least=1)
+    crop_size: int = knob(doc="side of a view, pixels", at_least=1)
+    sampling: SamplingConfig = knob(doc="which frames make a clip")
+    statistics: Literal["imagenet", "kinetics", "half"] = knob(doc="what colours are normalised by")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class _Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """(class, probability), the likeliest first, and the picture that was drawn, if the network has a class token."""
+    """(class, probability), the likeliest first, and the picture, which is drawn of TimeSformer and ViViT alone."""
 
     classes: tuple[tuple[str, float], ...]
     picture: Path | None
@@ -57,12 +57,13 @@ def predict(video: Path, checkpoint: Path, *, picture: Path | None, clips: int =
     Args:
         video: a file.
         checkpoint: weights of a linear or a finetune stage, or a published classifier.
-        picture: PNG file to draw the attention of the class token into, over the frames of the first clip; None: none.
+        picture: PNG file to draw the attention of the class token into, over the first clip's central crop; None: none.
         clips: spread evenly over the video.
         crops: 1 or 3 along the longer side of each.
 
     Raises:
-        ConfigError: no such video or weights, weights without a classifier, or a crop number that is not 1 or 3.
+        ConfigError: no such video or weights, weights without a classifier or that do not say what it saw, or a number
+            of crops that is not 1 or 3.
     """
     if crops not in (1, 3) or clips < 1:
         raise ConfigError(f"clips is {clips} and crops is {crops}; take at least 1 clip, and 1 or 3 crops of each")
@@ -70,8 +71,8 @@ def predict(video: Path, checkpoint: Path, *, picture: Path | None, clips: int =
         header, tensors, _ = read_weights(checkpoint)
         if header.get("modality") == "flow":
             raise ConfigError(f"{checkpoint} was trained on optical flow; give weights that were trained on rgb")
-        backbone, head = _classifier(header, tensors, checkpoint)
-        views = _views(video, _seen(header), clips=clips, crops=crops)
+        backbone, head = _classifier(Weights(header=header, tensors=tensors, origin=str(checkpoint)))
+        views = _views(video, _seen(header, checkpoint), clips=clips, crops=crops)
     except (StageError, BrokenVideo) as error:
         raise ConfigError(str(error)) from None
     with torch.no_grad():
@@ -81,8 +82,8 @@ def predict(video: Path, checkpoint: Path, *, picture: Path | None, clips: int =
     best = shares.topk(min(TOP, len(shares)))
     drawn = None
     if picture is not None and isinstance(backbone, VideoTransformer):
-        shown = views[len(views) // 2 : len(views) // 2 + 1]  # of three crops, the middle one
-        attention_map(shown[0], backbone.class_attention(shown)[0], picture, title=names[int(best.indices[0])])
+        central = views[clips * (crops // 2)]  # of the first clip: views come place by place
+        attention_map(central, backbone.class_attention(central[None])[0], picture, title=names[int(best.indices[0])])
         drawn = picture
     return Prediction(
         classes=tuple((names[int(index)], float(share)) for share, index in zip(best.values, best.indices)),
@@ -90,32 +91,28 @@ def predict(video: Path, checkpoint: Path, *, picture: Path | None, clips: int =
     )
 
 
-def _seen(header: dict[str, Any]) -> SeenConfig:
-    """Of published weights the number of frames is known where the network has a time table."""
-    frames = header["backbone"].get("num_frames")
-    return build(SeenConfig, header.get("clips", {} if frames is None else {"num_frames": frames}))
+def _seen(header: dict[str, Any], path: Path) -> SeenConfig:
+    if "clips" not in header:
+        raise ConfigError(
+            f"{path} does not say what clips its classifier was trained on; bind it to a stage of kind multiview, "
+            "whose recipe says it"
+        )
+    return build(SeenConfig, header["clips"])
 
 
-def _classifier(
-    header: dict[str, Any], tensors: dict[str, Tensor], path: Path
-) -> tuple[torch.nn.Module, ClassifierHead]:
-    parts: dict[str, dict[str, Tensor]] = {"backbone": {}, "head": {}}
-    for name, tensor in tensors.items():
-        part, _, inner = name.partition(".")
-        parts.get(part, {})[inner] = tensor
-    if "linear.weight" not in parts["head"]:
-        raise ConfigError(f"{path} holds no classifier; give the weights of a linear or a finetune stage")
-    backbone = build_backbone(build(_Network, {"backbone": header["backbone"]}).backbone)
-    fill(backbone, parts["backbone"], what=str(path))
-    outputs, features = parts["head"]["linear.weight"].shape
-    probe = "norm.weight" in parts["head"]
-    head = ClassifierHead(features, outputs, l2_normalise=probe, batch_norm=probe)
-    fill(head, parts["head"], what=f"the head in {path}")
+def _classifier(weights: Weights) -> tuple[torch.nn.Module, ClassifierHead]:
+    tensors = weights.part("head")
+    if "linear.weight" not in tensors:
+        raise ConfigError(f"{weights.origin} holds no classifier; give the weights of a linear or a finetune stage")
+    backbone = build_backbone(build(_Network, {"backbone": weights.header["backbone"]}).backbone)
+    fill(backbone, weights.part("backbone"), what=weights.origin)
+    head = head_of(tensors)
+    fill(head, tensors, what=f"the head in {weights.origin}")
     return backbone.requires_grad_(False).eval(), head.requires_grad_(False).eval()
 
 
 def _views(video: Path, seen: SeenConfig, *, clips: int, crops: int) -> Tensor:
-    """(crops * clips, 3, T, S, S) normalised."""
+    """(crops * clips, 3, T, S, S) normalised, the clips of one place along the longer side after those of another."""
     if not video.is_file():
         raise ConfigError(f"there is no video {video}")
     info = inspect(video)

@@ -31,7 +31,9 @@ class Imported:
         epoch: 0-based, as the file says; None where it does not.
         doubles: tensors that the file names twice and that agree.
         code: whose public code wrote it.
+        method: as weights of our own say it.
         backbone_config: all of the backbone's config, where it has more than a name.
+        clips: what a classifier saw, as `vssl.predict.SeenConfig` has it; None where it is not known.
     """
 
     stage: str
@@ -41,7 +43,9 @@ class Imported:
     epoch: int | None
     doubles: int
     code: str = "ViCC's"
+    method: str = "vicc"
     backbone_config: Mapping[str, Any] | None = None
+    clips: Mapping[str, Any] | None = None
 
     def report(self) -> str:
         """What was taken from the file and what was not, in one line."""
@@ -59,9 +63,9 @@ class Imported:
     def header(self) -> dict[str, Any]:
         """As `vssl.weights` writes it; the modality is what no file says."""
         backbone = dict(self.backbone_config or {"name": self.backbone})
-        known = {"ViCC's": "vicc", "FGKVMem's": "fgkvmem", "STS's": "sts"}
-        method = known.get(self.code, "vtransformer")
-        return {"kind": self.stage, "stage": "published", "method": method, "backbone": backbone, "modality": None}
+        clips = {} if self.clips is None else {"clips": dict(self.clips)}
+        about = {"kind": self.stage, "stage": "published", "method": self.method}
+        return {**about, "backbone": backbone, "modality": None, **clips}
 
 
 def is_published(content: Any) -> bool:

@@ -42,6 +42,7 @@ def import_slowfast(content: Mapping[str, Any]) -> Imported:
     epoch = content.get("epoch")
     return Imported(
         code="FGKVMem's",
+        method="fgkvmem",
         stage="finetune" if is_classifier else "pretrain",
         backbone=backbone["name"],
         backbone_config=backbone,

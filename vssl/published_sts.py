@@ -56,6 +56,7 @@ def import_sts(content: Mapping[str, Any]) -> Imported:
     epoch = content.get("epoch")
     return Imported(
         code="STS's",
+        method="sts",
         stage="image_pretrain" if images else "finetune",
         backbone=backbone["name"],
         backbone_config=backbone,

@@ -70,6 +70,7 @@ def import_image_vit(content: Mapping[str, Any]) -> Imported:
     tensors = _with_biases({names[name]: tensor for name, tensor in state.items()})
     return Imported(
         code=maker,
+        method="vtransformer",
         stage="still-image",
         backbone="vit",
         tensors={f"backbone.{name}": tensor for name, tensor in tensors.items()},

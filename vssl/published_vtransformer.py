@@ -1,7 +1,8 @@
 """Checkpoints of VideoTransformer-pytorch (TimeSformer, ViViT, MaskFeat), under this project's names.
 
 A file of Lightning holds `state_dict` with the network under `model.` and its classifier under `cls_head.cls_head.`;
-bare state dicts are read as well. Sizes are read from the tensors, all but the number of heads, which is in none.
+bare state dicts are read as well. Sizes are read from the tensors. In none is the number of heads of TimeSformer and
+ViViT: a head is taken to be of 64 features, as in all that is published.
 """
 
 import re
@@ -21,6 +22,9 @@ _VIDEO = (  # image networks in this layout have norms.0 in their place
     "transformer_layers.0.layers.0.attentions.0.norm.weight",
 )
 _MVIT = "mvit.blocks.0.norm1.weight"
+_HEAD_DIM = 64
+# backbone -> source frames from one frame of a clip to the next, and what colours are normalised by, in its training
+_CLIPS = {"timesformer": (32, "half"), "vivit": (16, "kinetics"), "mvit_b": (4, "kinetics")}
 
 
 def is_vtransformer(content: Any) -> bool:
@@ -46,14 +50,28 @@ def import_vtransformer(content: Mapping[str, Any]) -> Imported:
     epoch = content.get("epoch")
     return Imported(
         code="VideoTransformer-pytorch's",
+        method="vtransformer",
         stage=stage,
         backbone=backbone["name"],
         backbone_config=backbone,
+        clips=_clips(backbone),
         tensors=tensors | head,
         left_out=[],
         epoch=epoch if isinstance(epoch, int) else None,
         doubles=0,
     )
+
+
+def _clips(backbone: Mapping[str, Any]) -> dict[str, Any]:
+    """What a network of this config was trained to see; the defaults are of files whose tables are not in them."""
+    stride, statistics = _CLIPS[backbone["name"]]
+    return {
+        "num_frames": backbone.get("num_frames", 16 if backbone["name"] == "vivit" else 8),
+        "frame_stride": stride,
+        "crop_size": backbone.get("image_size", 224),
+        "sampling": {"name": "linspace"},
+        "statistics": statistics,
+    }
 
 
 def _state(content: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -80,6 +98,7 @@ def _transformer(trunk: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
         "attention": attention,
         "embed_dim": dim,
         "depth": _count(own, "blocks."),
+        "num_heads": max(1, dim // _HEAD_DIM),
         "patch_size": side,
         "positions": "learned" if "pos_embed" in own else "fixed",
     }
@@ -87,6 +106,8 @@ def _transformer(trunk: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[s
         config["tubelet_size"] = tube
     if attention == "fact_encoder":
         config["temporal_depth"] = _count(own, "temporal_blocks.")
+    if "time_embed" in own:
+        config["num_frames"] = tube * (own["time_embed"].shape[1] - (attention == "fact_encoder"))
     if "pos_embed" in own:
         config["image_size"] = side * round((own["pos_embed"].shape[1] - 1) ** 0.5)
     return {f"backbone.{name}": tensor for name, tensor in own.items()}, config
@@ -112,7 +133,12 @@ def _mvit(trunk: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any
         if set(three) != {"q", "k", "v"}:
             raise StageError(f"{name} is to be made of q, k and v, and the file has {', '.join(sorted(three))} alone")
         found[f"backbone.{name}"] = torch.cat([three[part] for part in "qkv"])
-    return found, {"name": "mvit_b", "width": len(found["backbone.conv_proj.weight"])}
+    return found, {
+        "name": "mvit_b",
+        "width": len(found["backbone.conv_proj.weight"]),
+        "num_frames": 2 * len(found["backbone.pos_encoding.temporal_pos"]),
+        "image_size": 4 * round(len(found["backbone.pos_encoding.spatial_pos"]) ** 0.5),
+    }
 
 
 def _count(own: Mapping[str, Tensor], prefix: str) -> int:
