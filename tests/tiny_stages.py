@@ -86,7 +86,8 @@ def framing(**changes: Any) -> PretrainConfig:
         {
             "epochs": 2, "global_batch_size": 2, "backbone": {"name": "tiny_frames", "width": 2},
             "data": clips("rgb") | {"sampling": {"name": "long"}}, "augment": {"name": "sequence"},
-            "method": {"name": "carl", "embedder": embedder, "proj_dim": 6, "block": 2}, "optim": {"name": "adam"},
+            "method": {"name": "carl", "embedder": embedder, "proj_dim": 6, "block": 2},
+            "optim": {"name": "adam", "clip_norm": 10.0},
             "schedule": {"name": "open_cosine"}, "runtime": runtime(),
         } | changes,
     )  # fmt: skip

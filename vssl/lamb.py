@@ -11,8 +11,7 @@ class LAMB(torch.optim.Optimizer):
     """u = Adam's bias-corrected step + weight_decay * p; p <- p - lr * |p| / |u| * u.
 
     The ratio is 1 where either length is 0, and for groups without weight decay, which thereby take Adam's own steps.
-    Before anything else the gradient of all parameters together is shortened to `max_grad_norm`. Tensors without
-    gradient are left alone. A weight whose gradient is always 0 changes by the decay alone.
+    Tensors without gradient are left alone. A weight whose gradient is always 0 changes by the decay alone.
 
     Args:
         params: tensors, or groups with a `weight_decay` of their own.
@@ -20,7 +19,6 @@ class LAMB(torch.optim.Optimizer):
         betas: decay of the running means of the gradient and of its square.
         eps: added to the root of the second.
         weight_decay: of groups that name none.
-        max_grad_norm: longest gradient; None: any.
 
     Source: You et al., ICLR 2020 (arXiv:1904.00962), in the form of "ResNet strikes back" (arXiv:2110.00476), with
     which STS (Li et al., ECCV 2022) trains on images.
@@ -34,10 +32,8 @@ class LAMB(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 0.0,
-        max_grad_norm: float | None = 1.0,
     ) -> None:
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "max_grad_norm": max_grad_norm}
-        super().__init__(params, defaults)
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -45,13 +41,10 @@ class LAMB(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        trained = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        norms = [torch.linalg.vector_norm(parameter.grad) for parameter, _ in trained]
-        length = torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
-        for parameter, group in trained:
-            longest = group["max_grad_norm"]
-            shortened = 1.0 if longest is None else (longest / length).clamp(max=1)  # nothing is waited for
-            self._move(parameter, parameter.grad * shortened, group)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._move(parameter, parameter.grad, group)
         return loss
 
     def _move(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:

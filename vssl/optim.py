@@ -89,21 +89,11 @@ def build_optimizer(
     if isinstance(config, AdamConfig):
         return torch.optim.Adam(ordered, lr=config.base_lr, betas=config.betas, weight_decay=config.weight_decay)
     if isinstance(config, LAMBConfig):
-        return LAMB(
-            ordered,
-            lr=config.base_lr,
-            betas=config.betas,
-            eps=config.eps,
-            weight_decay=config.weight_decay,
-            max_grad_norm=config.max_grad_norm,
-        )
+        return LAMB(ordered, lr=config.base_lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay)
     if isinstance(config, AdamWConfig):
-        adamw = torch.optim.AdamW(
+        return torch.optim.AdamW(
             ordered, lr=config.base_lr, betas=config.betas, eps=config.eps, weight_decay=config.weight_decay
         )
-        if config.clip_norm is not None:
-            adamw.register_step_pre_hook(partial(_clip, limit=config.clip_norm, each=config.clip_by == "tensor"))
-        return adamw
     common: dict[str, Any] = {
         "lr": config.base_lr,
         "momentum": config.momentum,
@@ -134,16 +124,26 @@ def layer_rates(network: nn.Module, layer_of: Callable[[str], int], decay: float
     return {parameter: decay ** (max(layers.values()) - layer) for parameter, layer in layers.items()}
 
 
-def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, *, each: bool) -> None:
-    """Scale gradients down to this length: `each` by itself, or all together."""
-    given = [parameter for parameter in parameters if parameter.grad is not None]
-    for some in [[one] for one in given] if each else [given]:
-        nn.utils.clip_grad_norm_(some, limit)
+def clip_of(config: OptimConfig) -> Callable[[torch.optim.Optimizer], None] | None:
+    """What shortens the gradients of an update; None where they may have any length."""
+    if config.clip_norm is None:
+        return None
+    return partial(clip_gradients, limit=config.clip_norm, each=config.clip_by == "tensor")
 
 
-def _clip(optimizer: torch.optim.Optimizer, *_: Any, limit: float, each: bool) -> None:
-    """Called where a step begins: gradients are those of the loss then, whatever half precision scaled them by."""
-    clip_gradients((p for group in optimizer.param_groups for p in group["params"]), limit, each=each)
+def clip_gradients(optimizer: torch.optim.Optimizer, limit: float, *, each: bool) -> None:
+    """Scale an optimiser's gradients down to this length: all together, or `each` by itself.
+
+    All together end at the limit, as LAMB does in STS. Each by itself as VideoTransformer-pytorch has it, with a
+    millionth added to its length, which torch's own function does in both cases.
+    """
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    for some in [[one] for one in gradients] if each else [gradients]:
+        length = nn.utils.get_total_norm(some) + (1e-6 if each else 0.0)
+        scale = (limit / length).clamp(max=1)  # on the device: nothing is waited for
+        for gradient in some:
+            gradient.mul_(scale)
 
 
 def set_weight_decay(optimizer: torch.optim.Optimizer, decay: float) -> None:

@@ -89,18 +89,12 @@ def _cosine(schedule: CosineConfig, base_lr: float, *, step: int, epochs: int, s
     return _half_cosine(base_lr, schedule.final_lr, done)
 
 
-def weight_decay(config: AdamWConfig, *, epoch: int, epochs: int) -> float:
-    """Weight decay of an epoch, counted from 0."""
-    if config.weight_decay_end is None:
-        return config.weight_decay
-    return _half_cosine(config.weight_decay, config.weight_decay_end, epoch / epochs)
-
-
 def weight_decay_of(config: OptimConfig, epochs: int, steps_per_epoch: int) -> Callable[[int], float] | None:
-    """Updates made -> weight decay of the next one, where it is not constant."""
+    """Updates made -> weight decay of the next one, a value for each epoch; None where it is constant."""
     if not isinstance(config, AdamWConfig) or config.weight_decay_end is None:
         return None
-    return lambda step: weight_decay(config, epoch=step // steps_per_epoch, epochs=epochs)
+    first, last = config.weight_decay, config.weight_decay_end
+    return lambda step: _half_cosine(first, last, step // steps_per_epoch / epochs)
 
 
 def _half_cosine(first: float, last: float, done: float) -> float:

@@ -16,7 +16,7 @@ from vssl.data.decode import inspect
 SHARED = {
     "seed": 1,
     "backbone": {"name": "frame_resnet50", "layers": 4},
-    "optim": {"name": "adam", "base_lr": 1e-4, "betas": [0.9, 0.999], "weight_decay": 1e-5},
+    "optim": {"name": "adam", "base_lr": 1e-4, "betas": [0.9, 0.999], "weight_decay": 1e-5, "clip_norm": 10.0},
     "schedule": {"name": "open_cosine", "final_lr": 0.0, "warmup_epochs": 0},
     "runtime": {"amp": "fp16", "workers": 4},
 }
@@ -26,7 +26,7 @@ EMBEDDER = {
 }  # fmt: skip
 METHOD = {
     "name": "carl", "objective": "scl", "frozen_layers": 3, "block": 40, "proj_dim": 128, "temperature": 0.1,
-    "variance": 10.0, "clip_norm": 10.0, "masked_weight": 1e-6, "zero_rows": True,
+    "variance": 10.0, "masked_weight": 1e-6, "zero_rows": True,
 }  # fmt: skip
 VIEWS = {
     "name": "sequence", "num_views": 2, "crop_area": [0.8, 1.0], "crop_aspect": [0.75, 1.3333],

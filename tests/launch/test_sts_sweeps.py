@@ -42,7 +42,7 @@ def test_images_have_the_published_values(net: str) -> None:
         },
         "optim": {
             "name": "lamb", "base_lr": 0.005, "betas": [0.9, 0.999], "eps": 1e-6, "weight_decay": 0.02,
-            "max_grad_norm": 1.0,
+            "clip_norm": 1.0,
         },
         "schedule": {"name": "warm_epoch_cosine", "final_lr": 1e-6, "warmup_epochs": 5, "warmup_start_lr": 5e-6},
     }  # fmt: skip
@@ -59,14 +59,14 @@ def test_kinetics_has_the_published_values(net: str) -> None:
         "sampling": {"name": "segments", "sparse": False},
     }  # fmt: skip
     expected = {
-        "epochs": epochs, "global_batch_size": batch, "bn_group_size": group, "dropout": 0.5, "clip_grad_norm": 40.0,
+        "epochs": epochs, "global_batch_size": batch, "bn_group_size": group, "dropout": 0.5,
         "precise_bn_batches": precise, "mixup": None, "label_smoothing": 0.0, "taps": "keep", "data": clips,
         "zero_init_residual": net in ("slowonly50", "x3d_s") or "fast" in net,
         "augment": {"name": "resized-crop", "short_side": test_side, "crop_area": [0.08, 1.0], "flip_probability": 0.5},
         "test_view": {"num_clips": 1, "num_crops": 1, "short_side": test_side},
         "optim": {
             "name": "sgd", "base_lr": rate, "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4,
-            "decay_1d": net != "x3d_s", "larc": None,
+            "decay_1d": net != "x3d_s", "larc": None, "clip_norm": 40.0, "clip_by": "all",
         },
         "schedule": {"name": "epoch_cosine", "final_lr": 0.0, "warmup_epochs": 5, "warmup_ratio": 0.1},
     }  # fmt: skip
@@ -88,9 +88,9 @@ def test_something_something_has_the_published_values(net: str) -> None:
         "sampling": {"name": "segments", "sparse": True},
     }  # fmt: skip
     expected = {
-        "epochs": 50, "global_batch_size": 64, "bn_group_size": 8, "precise_bn_batches": 0, "clip_grad_norm": 40.0,
-        "taps": "spread" if net == "slowonly50" else "keep", "data": clips, "optim": {"base_lr": 0.1},
-        "augment": {"short_side": 256, "flip_probability": 0.0},
+        "epochs": 50, "global_batch_size": 64, "bn_group_size": 8, "precise_bn_batches": 0,
+        "taps": "spread" if net == "slowonly50" else "keep", "data": clips,
+        "augment": {"short_side": 256, "flip_probability": 0.0}, "optim": {"base_lr": 0.1, "clip_norm": 40.0},
     }  # fmt: skip
     views = {"num_clips": 1, "num_crops": 3, "short_side": 256, "crop_size": 256}
     config = PLANS["sthv2"][f"finetune-sts-{net}"].config

@@ -47,7 +47,7 @@ def test_point_15_the_published_arguments() -> None:
     for config in (single, cross):
         assert config["optim"] == {
             **{"name": "sgd", "base_lr": 0.6, "momentum": 0.9, "weight_decay": 1e-6},
-            **{"nesterov": False, "decay_1d": True},
+            **{"nesterov": False, "decay_1d": True, "lr_of_batch": None, "clip_norm": None, "clip_by": "all"},
             "larc": {"trust": 0.001, "eps": 1e-8},
         }
         assert (config["schedule"]["final_lr"], config["schedule"]["warmup_epochs"]) == (0.0006, 0)

@@ -234,9 +234,7 @@ class CARL(nn.Module):
         return self.encoder.backbone
 
     def before_update(self, position: Position) -> None:
-        """Shorten the gradient."""
-        if self.config.clip_norm:
-            nn.utils.clip_grad_norm_(self.parameters(), self.config.clip_norm)
+        """Nothing to do."""
 
     def after_update(self, position: Position) -> None:
         """Nothing to do."""

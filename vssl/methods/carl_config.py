@@ -63,7 +63,6 @@ class CARLConfig:
     penalty: Literal["regression_mse_var", "regression_mse", "regression_huber", "classification"] = knob(
         "regression_mse_var", doc="tcc: of where a cycle ends"
     )
-    clip_norm: float = knob(10.0, doc="longest gradient of all parameters together; 0: any", at_least=0)
 
     def __post_init__(self) -> None:
         if self.objective == "tcc" and self.videos_per_loss < 2:

@@ -40,7 +40,6 @@ class Supervised(nn.Module):
         drop_path_on: branches, or changing shortcuts as in STS's public code.
         binary: each class is a question of its own, as on images in STS; else one is chosen.
         hidden_bias: of the hidden layer, where the backbone asks for one.
-        clip_grad_norm: longest gradient of all parameters together; None: any.
         ema_decay: per step, of a moving average of the whole network, which is then what is tested and handed on.
     """
 
@@ -58,7 +57,6 @@ class Supervised(nn.Module):
         drop_path_on: Place = "branch",
         binary: bool = False,
         hidden_bias: bool = False,
-        clip_grad_norm: float | None = None,
         ema_decay: float | None = None,
     ) -> None:
         super().__init__()
@@ -70,7 +68,6 @@ class Supervised(nn.Module):
         self.mixup = mixup
         self.label_smoothing = label_smoothing
         self.binary = binary
-        self.clip_grad_norm = clip_grad_norm
         self.ema_decay = ema_decay
         self.average = None if ema_decay is None else averaged(nn.ModuleDict({"backbone": backbone, "head": self.head}))
         set_drop_path(backbone, drop_path, drop_path_on)
@@ -109,9 +106,7 @@ class Supervised(nn.Module):
             return logits
 
     def before_update(self, position: Position) -> None:
-        """Shorten the gradient, if it has a longest."""
-        if self.clip_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.trained().parameters(), self.clip_grad_norm)
+        """Nothing to do."""
 
     def after_update(self, position: Position) -> None:
         """Move the average, if there is one."""

@@ -20,7 +20,7 @@ from vssl.loop import replaced_over_ranks, train
 from vssl.methods.supervised import Supervised
 from vssl.nn.batchnorm import norm_layer
 from vssl.nn.precise_bn import set_precise_statistics
-from vssl.optim import build_optimizer, layer_rates, tokens_and_positions
+from vssl.optim import build_optimizer, clip_of, layer_rates, tokens_and_positions
 from vssl.optim_config import peak_rate
 from vssl.randomness import seeded
 from vssl.run import Run, Stopped
@@ -59,7 +59,6 @@ def run(config: FinetuneConfig, inputs: Inputs, run: Run) -> dict[str, float]:
                 mixup=config.mixup,
                 label_smoothing=config.label_smoothing,
                 drop_path=config.drop_path,
-                clip_grad_norm=config.clip_grad_norm,
             )
         take_hidden_layer(method.head, inputs, run)
         method = placed(method, config.runtime, device)
@@ -131,6 +130,7 @@ def _train(
             run,
             lr_at=lr_at,
             weight_decay_at=weight_decay_of(config.optim, config.epochs, loader.steps_per_epoch),
+            clip=clip_of(config.optim),
             epochs=config.epochs,
             runtime=config.runtime,
             device=device,

@@ -55,13 +55,6 @@ class FinetuneConfig:
         since="0.2",
         neutral=0,
     )
-    clip_grad_norm: float | None = knob(
-        None,
-        doc="longest gradient of all parameters together; published for STS: 40; null: any",
-        above=0,
-        since="0.2",
-        neutral=None,
-    )
     taps: Literal["keep", "spread"] = knob(
         "keep",
         doc="temporal kernels of 3 frames of the bound weights: as they are; spread: a ninth, a third, a ninth of the "

@@ -26,7 +26,8 @@ from vssl.loop import replaced_over_ranks, train
 from vssl.methods.supervised import Supervised
 from vssl.nn.batchnorm import norm_layer
 from vssl.nn.precise_bn import share_statistics
-from vssl.optim import build_optimizer
+from vssl.optim import build_optimizer, clip_of
+from vssl.optim_config import peak_rate
 from vssl.randomness import seeded
 from vssl.run import Run
 from vssl.schedules import learning_rate
@@ -96,7 +97,8 @@ def _train(
 ) -> dict[str, float]:
     loader = train_loader(config, dataset, device)
     steps = loader.steps_per_epoch
-    rate = partial(learning_rate, config.schedule, config.optim.base_lr, epochs=config.epochs, steps_per_epoch=steps)
+    peak = peak_rate(config.optim, config.global_batch_size)
+    rate = partial(learning_rate, config.schedule, peak, epochs=config.epochs, steps_per_epoch=steps)
     try:
         train(
             method,
@@ -104,6 +106,7 @@ def _train(
             loader,
             run,
             lr_at=lambda step: rate(step=step),
+            clip=clip_of(config.optim),
             epochs=config.epochs,
             runtime=config.runtime,
             device=device,

@@ -17,7 +17,7 @@ from vssl.distributed import all_gather_cat, is_main, rank
 from vssl.loop import replaced_over_ranks, train
 from vssl.methods import Position
 from vssl.nn.heads import linear_probe_head, plain_head
-from vssl.optim import build_optimizer
+from vssl.optim import build_optimizer, clip_of
 from vssl.optim_config import peak_rate
 from vssl.randomness import seeded
 from vssl.run import Run
@@ -145,6 +145,7 @@ def _train(
             run,
             lr_at=lr_at,
             weight_decay_at=weight_decay_of(config.optim, config.epochs, loader.steps_per_epoch),
+            clip=clip_of(config.optim),
             epochs=config.epochs,
             runtime=config.runtime,
             device=device,

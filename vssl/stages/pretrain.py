@@ -17,7 +17,7 @@ from vssl.distributed import is_main
 from vssl.loop import replaced_over_ranks, train
 from vssl.methods import load_method
 from vssl.methods.carl_config import CARLConfig
-from vssl.optim import build_optimizer, tokens_and_positions
+from vssl.optim import build_optimizer, clip_of, tokens_and_positions
 from vssl.optim_config import peak_rate
 from vssl.plots import assignment_histogram, loss_curve, usage_curve
 from vssl.prototype_usage import PrototypeUsage, prototype_usage
@@ -112,6 +112,7 @@ def _train(
         run,
         lr_at=lr_at,
         weight_decay_at=weight_decay_of(config.optim, config.schedule_epochs or config.epochs, loader.steps_per_epoch),
+        clip=clip_of(config.optim),
         epochs=config.epochs,
         schedule_epochs=config.schedule_epochs,
         runtime=config.runtime,

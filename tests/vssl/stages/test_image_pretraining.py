@@ -48,10 +48,10 @@ def tuning(name: str, **changes: Any) -> FinetuneConfig:
         FinetuneConfig,
         {
             "epochs": 1, "global_batch_size": 4, "dropout": 0.5, "bn_group_size": 4, "precise_bn_batches": 2,
-            "clip_grad_norm": 40.0, "backbone": {"name": name, "width": NETS[name], "sts": True},
+            "backbone": {"name": name, "width": NETS[name], "sts": True},
             "data": VIDEOS | {"num_frames": 4, "sampling": SEGMENTS}, "runtime": runtime(),
             "augment": {"name": "resized-crop", "short_side": 36}, "test_view": {"num_clips": 1, "short_side": 32},
-            "optim": {"base_lr": 0.01}, "schedule": {"name": "epoch_cosine", "warmup_epochs": 0},
+            "optim": {"base_lr": 0.01, "clip_norm": 40.0}, "schedule": {"name": "epoch_cosine", "warmup_epochs": 0},
         } | changes,
     )  # fmt: skip
 
