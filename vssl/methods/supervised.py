@@ -14,7 +14,7 @@ from vssl.losses.binary_cross_entropy import binary_cross_entropy
 from vssl.methods import Position
 from vssl.nn.drop_path import Place, draw_paths, set_drop_path
 from vssl.nn.ema import averaged, move_state_towards
-from vssl.nn.heads import fine_tuning_head
+from vssl.nn.heads import HEAD_STD, fine_tuning_head
 from vssl.nn.mixup import Mix, draw_mix, mixed, mixed_hits, soft_targets
 from vssl.nn.mixup_config import MixupConfig
 from vssl.randomness import seed_of, stream
@@ -40,6 +40,7 @@ class Supervised(nn.Module):
         drop_path_on: branches, or changing shortcuts as in STS's public code.
         binary: each class is a question of its own, as on images in STS; else one is chosen.
         hidden_bias: of the hidden layer, where the backbone asks for one.
+        head_std: deviation of the classifier's first weights.
         ema_decay: per step, of a moving average of the whole network, which is then what is tested and handed on.
     """
 
@@ -57,11 +58,12 @@ class Supervised(nn.Module):
         drop_path_on: Place = "branch",
         binary: bool = False,
         hidden_bias: bool = False,
+        head_std: float = HEAD_STD,
         ema_decay: float | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = fine_tuning_head(backbone, num_classes, hidden_bias=hidden_bias)
+        self.head = fine_tuning_head(backbone, num_classes, hidden_bias=hidden_bias, std=head_std)
         self.dropout = dropout
         self.seed = seed
         self.batch_flip = batch_flip

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+HEAD_STD = 0.01  # deviation of a classifier's first weights, of all systems but the transformers' fine-tuning
+
 
 class Projector(nn.Module):
     """Pooled features to unit embeddings: two 1x1x1 convolutions with biases, no normalisation layer.
@@ -39,19 +41,27 @@ class ClassifierHead(nn.Module):
         l2_normalise: make pooled features unit vectors.
         batch_norm: batch normalisation before the classifier.
         dropout: probability.
+        std: deviation of the first weights.
 
     Source: the classifier of ViCC's public code, inherited from CoCLR (arXiv:2010.09709).
     """
 
     def __init__(
-        self, num_features: int, num_classes: int, *, l2_normalise: bool, batch_norm: bool, dropout: float = 0.0
+        self,
+        num_features: int,
+        num_classes: int,
+        *,
+        l2_normalise: bool,
+        batch_norm: bool,
+        dropout: float = 0.0,
+        std: float = HEAD_STD,
     ) -> None:
         super().__init__()
         self.l2_normalise = l2_normalise
         self.norm = nn.BatchNorm1d(num_features) if batch_norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(num_features, num_classes)
-        nn.init.normal_(self.linear.weight, std=0.01)
+        nn.init.normal_(self.linear.weight, std=std)
         nn.init.zeros_(self.linear.bias)
 
     def pool(self, features: Tensor) -> Tensor:
@@ -75,12 +85,15 @@ class HiddenClassifierHead(ClassifierHead):
         hidden_features: H.
         num_classes: K.
         bias: of the hidden layer: STS has one on images, and none on videos.
+        std: deviation of the first weights of both layers.
     """
 
-    def __init__(self, num_features: int, hidden_features: int, num_classes: int, *, bias: bool) -> None:
-        super().__init__(hidden_features, num_classes, l2_normalise=False, batch_norm=False)
+    def __init__(
+        self, num_features: int, hidden_features: int, num_classes: int, *, bias: bool, std: float = HEAD_STD
+    ) -> None:
+        super().__init__(hidden_features, num_classes, l2_normalise=False, batch_norm=False, std=std)
         self.hidden = nn.Linear(num_features, hidden_features, bias=bias)
-        nn.init.normal_(self.hidden.weight, std=0.01)
+        nn.init.normal_(self.hidden.weight, std=std)
         if bias:
             nn.init.zeros_(self.hidden.bias)
 
@@ -94,18 +107,20 @@ def linear_probe_head(num_features: int, num_classes: int) -> ClassifierHead:
     return ClassifierHead(num_features, num_classes, l2_normalise=True, batch_norm=True)
 
 
-def plain_head(num_features: int, num_classes: int) -> ClassifierHead:
+def plain_head(num_features: int, num_classes: int, *, std: float = HEAD_STD) -> ClassifierHead:
     """A linear layer on pooled features as they are."""
-    return ClassifierHead(num_features, num_classes, l2_normalise=False, batch_norm=False)
+    return ClassifierHead(num_features, num_classes, l2_normalise=False, batch_norm=False, std=std)
 
 
-def fine_tuning_head(backbone: nn.Module, num_classes: int, *, hidden_bias: bool = False) -> ClassifierHead:
+def fine_tuning_head(
+    backbone: nn.Module, num_classes: int, *, hidden_bias: bool = False, std: float = HEAD_STD
+) -> ClassifierHead:
     """What is trained together with a backbone: a linear layer, or two where the backbone names `hidden_features`."""
     num_features: Any = backbone.num_features
     hidden_features: Any = getattr(backbone, "hidden_features", None)
     if hidden_features is None:
-        return plain_head(num_features, num_classes)
-    return HiddenClassifierHead(num_features, hidden_features, num_classes, bias=hidden_bias)
+        return plain_head(num_features, num_classes, std=std)
+    return HiddenClassifierHead(num_features, hidden_features, num_classes, bias=hidden_bias, std=std)
 
 
 def head_of(tensors: Mapping[str, Tensor]) -> ClassifierHead:

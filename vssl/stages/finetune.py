@@ -59,6 +59,7 @@ def run(config: FinetuneConfig, inputs: Inputs, run: Run) -> dict[str, float]:
                 mixup=config.mixup,
                 label_smoothing=config.label_smoothing,
                 drop_path=config.drop_path,
+                head_std=config.head_std,
             )
         take_hidden_layer(method.head, inputs, run)
         method = placed(method, config.runtime, device)

@@ -36,6 +36,13 @@ class FinetuneConfig:
     epochs: int = knob(500, doc="epochs to train; the last one is tested", at_least=1)
     global_batch_size: int = knob(128, doc="videos per step over all ranks", at_least=2)
     dropout: float = knob(0.9, doc="of pooled features", at_least=0, at_most=0.999)
+    head_std: float = knob(
+        0.01,
+        doc="deviation of the classifier's first weights; published for TimeSformer, ViViT and MaskFeat: 0.02",
+        above=0,
+        since="0.2",
+        neutral=0.01,
+    )
     mixup: MixupConfig | None = knob(
         None, doc="mixup and cutmix of training batches; null: none", since="0.2", neutral=None
     )

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.goldens import golden_tensors
-from vssl.backbones.backbone_config import TinyConfig
+from vssl.backbones.backbone_config import BackboneConfig, TinyConfig
 from vssl.backbones.build import build_backbone
 from vssl.backbones.sts_backbones_config import X3DSConfig
 from vssl.evals.metrics import top_k
@@ -114,3 +114,14 @@ def test_a_hidden_layer_stands_where_a_backbone_asks_for_one() -> None:
     head = fine_tuning_head(narrow, 3)
     assert [name for name, _ in head.named_parameters()] == ["linear.weight", "linear.bias", "hidden.weight"]
     assert "hidden.bias" in dict(fine_tuning_head(narrow, 3, hidden_bias=True).named_parameters())
+
+
+@pytest.mark.parametrize("config", [TinyConfig(), X3DSConfig(width=8)])
+def test_a_fine_tunings_classifier_starts_as_wide_as_asked(config: BackboneConfig) -> None:
+    with torch.device("meta"):
+        backbone = build_backbone(config)
+    torch.manual_seed(0)
+    for given, std in (({}, 0.01), ({"std": 0.02}, 0.02)):
+        head = fine_tuning_head(backbone, 400, **given)
+        assert head.linear.weight.std().item() == pytest.approx(std, rel=0.02)
+        assert not head.linear.bias.any()
