@@ -137,7 +137,8 @@ RECIPES |= {
 RECIPES |= {"maskfeat_k400": "pretrain", "maskfeat_finetune": "finetune", "maskfeat_linear": "linear"}
 RECIPES |= {"timesformer_image": "finetune", "timesformer_threecrop": "multiview", "vivit_threecrop": "multiview"}
 _RUNS = ("", "_batch8", "_crops", "_interval4", "_interval16", "_interval24")
-RECIPES |= {f"timesformer_k600{run}": "finetune" for run in _RUNS} | {"vivit_k600": "finetune"}
+RECIPES |= {f"timesformer_k600{run}": "finetune" for run in _RUNS}
+RECIPES |= dict.fromkeys(("timesformer_k400", "vivit_k400", "vivit_k600"), "finetune")
 NEEDED = {"pretrain": {"epochs": 1, "global_batch_size": 1920}}
 
 

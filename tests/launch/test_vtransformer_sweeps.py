@@ -19,18 +19,20 @@ def test_timesformer_has_the_published_values() -> None:
     plan = plan_of("sweep=timesformer_k600")
     expected = {
         "epochs": 15, "global_batch_size": 64, "seed": 0, "dropout": 0.0, "mixup": None, "label_smoothing": 0.0,
-        "drop_path": 0.1, "layer_decay": 1.0,
+        "drop_path": 0.1, "layer_decay": 1.0, "head_std": 0.02,
         "backbone": {
             "name": "timesformer", "attention": "divided_space_time", "embed_dim": 768, "depth": 12, "num_heads": 12,
             "patch_size": 16, "image_size": 224, "num_frames": 8, "time_init": "zero", "pooled": "class",
         },
         "data": {
             "num_frames": 8, "frame_stride": 32, "crop_size": 224, "sampling": {"name": "linspace"},
-            "statistics": "half",
+            "statistics": "half", "decode_short_side": 0,
         },
+        "test_view": {"num_clips": 1, "num_crops": 1, "short_side": 256},
         "augment": {"name": "short-side", "short_side": [256, 320], "flip_probability": 0.5, "jitter_probability": 0.0},
         "optim": {
-            "name": "sgd", "base_lr": 0.005, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-4, "decay_1d": True,
+            "name": "sgd", "base_lr": 0.005, "lr_of_batch": None, "momentum": 0.9, "nesterov": True,
+            "weight_decay": 1e-4, "decay_1d": True, "clip_norm": None,
         },
         "schedule": {"name": "milestones", "milestones": [5, 10], "gamma": 0.1},
         "runtime": {"amp": "off", "workers": 4},
@@ -41,23 +43,51 @@ def test_timesformer_has_the_published_values() -> None:
     assert nested(plan["threecrop"].config, test) == test
 
 
-def test_vivit_has_the_published_values() -> None:
-    config = plan_of("sweep=vivit_k600")["finetune"].config
+LATER = {
+    "timesformer": {"backbone": {"attention": "divided_space_time"}, "data": {"num_frames": 8, "frame_stride": 32}},
+    "vivit": {
+        "backbone": {"attention": "fact_encoder", "tubelet_size": 2, "temporal_depth": 4},
+        "data": {"num_frames": 16, "frame_stride": 16},
+    },
+}
+
+
+@pytest.mark.parametrize("net", LATER)
+def test_later_runs_have_the_published_values(net: str) -> None:
+    plan = plan_of("sweep=vtransformer_k400")
     expected = {
-        "epochs": 30, "global_batch_size": 64, "image_init": {"patch_embed": "average", "temporal": "copy"},
-        "backbone": {"name": "vivit", "attention": "fact_encoder", "tubelet_size": 2, "temporal_depth": 4},
-        "data": {"num_frames": 16, "frame_stride": 16, "statistics": "kinetics"},
-        "augment": {"crop_area": [0.08, 1.0], "jitter": [0.4, 0.4, 0.4, 0.0]},
-        "optim": {"name": "sgd", "base_lr": 0.005 * 64 / 256, "weight_decay": 1e-4, "decay_1d": False},
+        "epochs": 30, "global_batch_size": 64, "drop_path": 0.1, "head_std": 0.02,
+        "image_init": {"patch_embed": "average", "temporal": "copy"}, "backbone": {"name": net},
+        "data": {"statistics": "kinetics", "decode_short_side": 0, "dataset": {"name": "kinetics400"}},
+        "augment": {"name": "random-resized-crop", "crop_area": [0.08, 1.0], "jitter": [0.4, 0.4, 0.4, 0.0]},
+        "test_view": {"num_clips": 1, "num_crops": 1, "short_side": 256},
+        "optim": {
+            "name": "sgd", "base_lr": 0.005, "lr_of_batch": 256, "momentum": 0.9, "nesterov": True,
+            "weight_decay": 1e-4, "decay_1d": False,
+        },
         "schedule": {"name": "epoch_end_cosine", "final_lr": 1e-6, "warmup_epochs": 5},
+        "runtime": {"amp": "fp16"},
     }  # fmt: skip
-    assert nested(config, expected) == expected
+    for values in (expected, LATER[net]):
+        assert nested(plan[f"finetune-{net}"].config, values) == values
+    test = {"data": LATER[net]["data"] | {"statistics": "kinetics"}, "test_view": {"num_clips": 1, "num_crops": 3}}
+    assert nested(plan[f"threecrop-{net}"].config, test) == test
+    assert plan[f"finetune-{net}"].parents == ("image",)
+
+
+def test_vivit_is_trained_on_kinetics_600_as_on_kinetics_400() -> None:
+    one, other = (plan_of(f"sweep={name}") for name in ("vivit_k600", "vtransformer_k400"))
+    different = {key for key, value in one["finetune"].config.items() if value != other["finetune-vivit"].config[key]}
+    assert different == {"data"}  # the set alone
+    assert one["finetune"].config["data"]["dataset"]["name"] == "kinetics600"
 
 
 def test_maskfeat_has_the_published_values() -> None:
     plan = plan_of("sweep=maskfeat_k400")
     adamw = {"name": "adamw", "lr_of_batch": 256, "weight_decay": 0.05, "weight_decay_end": None, "decay_1d": False}
-    clips = {"num_frames": 16, "frame_stride": 4, "crop_size": 224, "statistics": "kinetics"}
+    clips = {
+        "num_frames": 16, "frame_stride": 4, "crop_size": 224, "statistics": "kinetics", "decode_short_side": 0,
+    }  # fmt: skip
     expected = {
         "epochs": 300, "global_batch_size": 128, "method": {"mask_ratio": 0.4, "masking": "original"}, "data": clips,
         "backbone": {"name": "mvit_b", "width": 96},
@@ -69,6 +99,7 @@ def test_maskfeat_has_the_published_values() -> None:
     expected = {
         "epochs": 200, "global_batch_size": 64, "layer_decay": 0.75, "label_smoothing": 0.1, "data": clips,
         "mixup": {"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "probability": 1.0, "cutmix_probability": 0.5},
+        "head_std": 0.02, "test_view": {"num_clips": 1, "num_crops": 1, "short_side": 256},
         "augment": {"rand_augment": {"operations": 2, "magnitude": 9.0, "space": "torchvision"}},
         "optim": adamw | {"base_lr": 0.005},
         "schedule": {"name": "epoch_end_cosine", "final_lr": 1e-6, "warmup_epochs": 5},
@@ -88,6 +119,18 @@ def test_the_published_ablation_is_one_grid() -> None:
     assert [c["augment"]["short_side"] for c in rows[:3]] == [[224, 224], [224, 224], [256, 320]]
     assert all(c["optim"] == rows[0]["optim"] for c in rows)
     assert len([stage for stage in plan if stage.template == "image"]) == 1
+
+
+@pytest.mark.parametrize("scale", ["demo", "smoke"])
+def test_rows_of_the_ablation_stay_apart_at_every_scale(scale: str) -> None:
+    plan = plan_of("sweep=timesformer_ablation", f"scale={scale}")
+    rows = [stage.config for stage in plan if stage.template == "finetune"]
+    found = [(c["data"]["frame_stride"], len(set(c["augment"]["short_side"])) > 1, c["global_batch_size"]) for c in rows]
+    batch = found[-1][2]
+    assert found == [
+        (1, False, 2 * batch), (2, False, 2 * batch), (2, True, 2 * batch), (2, True, batch), (3, True, batch),
+        (4, True, batch),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("scale", SCALES)
