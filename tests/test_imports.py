@@ -52,9 +52,14 @@ MAY_IMPORT: dict[str, list[str]] = {
     "vssl.distributed": ["vssl.rendezvous"],
     "vssl.published": [*PLAIN, "vssl.backbones.published_names"],
     "vssl.published_slowfast": [*PLAIN, "vssl.published", "vssl.backbones.slowfast_names"],
-    "vssl.published_v*": [*PLAIN, "vssl.published", "vssl.backbones.vtransformer_names"],  # image and video ones
+    "vssl.published_v*": [  # image and video ones
+        *(*PLAIN, "vssl.published", "vssl.backbones.vtransformer_names", "vssl.backbones.renaming"),
+    ],
     "vssl.published_sts": [*PLAIN, "vssl.published"],
-    "vssl.weights": [*PLAIN, "vssl.published", "vssl.published_slowfast", "vssl.published_v*", "vssl.published_sts"],
+    "vssl.weights": [
+        *(*PLAIN, "vssl.published", "vssl.published_slowfast", "vssl.published_v*", "vssl.published_sts"),
+        "vssl.backbones.misfits",
+    ],
     "vssl.exchange": [*PLAIN, "vssl.published", "vssl.weights", "vssl.inert_pickles"],
     "vssl.optim": [*CONFIGS, "vssl.lamb"],
     "vssl.predict": ["vssl", "vssl.*"],

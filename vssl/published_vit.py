@@ -11,12 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vssl.backbones.renaming import Rules, renamed
 from vssl.backbones.vtransformer_names import own_names
 from vssl.published import Imported
 
-_Rules = tuple[tuple[str, str], ...]
-
-_TIMM: _Rules = (
+_TIMM: Rules = (
     (r"^encoder\.", ""),  # MAE's
     (r"^patch_embed\.proj\.", "patch_embed."),
     (r"\.norm1\.", ".space.norm."),
@@ -24,7 +23,7 @@ _TIMM: _Rules = (
     (r"\.attn\.", ".space.attention."),
     (r"\.mlp\.", ".ffn."),
 )
-_TORCHVISION: _Rules = (
+_TORCHVISION: Rules = (
     (r"^class_token$", "cls_token"),
     (r"^conv_proj\.", "patch_embed."),
     (r"^encoder\.pos_embedding$", "pos_embed"),
@@ -66,7 +65,7 @@ def import_image_vit(content: Mapping[str, Any]) -> Imported:
         names = own_names(state)
     else:
         rules = _TORCHVISION if maker == "torchvision's" else _TIMM
-        names = {name: _renamed(name, rules) for name in state}
+        names = {name: renamed(name, rules) for name in state}
     tensors = _with_biases({names[name]: tensor for name, tensor in state.items()})
     return Imported(
         code=maker,
@@ -94,12 +93,6 @@ def _state(content: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _maker(state: Mapping[str, Tensor]) -> str | None:
     return next((maker for maker, sign in _SIGNS.items() if sign in state), None)
-
-
-def _renamed(name: str, rules: _Rules) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def _with_biases(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vssl.artifacts import Artifact, canonical_json, write_atomic
 from vssl.backbones.backbone_config import is_same_network
+from vssl.backbones.misfits import misfits
 from vssl.published import Imported, import_published, is_published
 from vssl.published_slowfast import import_slowfast, is_slowfast
 from vssl.published_sts import import_sts, is_sts
@@ -129,16 +130,7 @@ def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None
     Raises:
         StageError: names or shapes that do not fit, the first few of each kind.
     """
-    own = module.state_dict()
-    missing = [name for name in own if name not in tensors]
-    unexpected = [name for name in tensors if name not in own]
-    shapes = [
-        f"{name} is {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own
-        if name in tensors and tensors[name].shape != own[name].shape
-    ]
-    problems = (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
-    found = "; ".join(f"{len(names)} {kind}: {', '.join(names[:3])}" for kind, names in problems if names)
-    if found:
-        raise StageError(f"{what} does not fit {type(module).__name__}: {found}")
+    problems = misfits(module.state_dict(), tensors)
+    if problems:
+        raise StageError(f"{what} does not fit {type(module).__name__}: {problems}")
     module.load_state_dict(dict(tensors))

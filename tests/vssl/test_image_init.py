@@ -246,7 +246,7 @@ def test_positions_are_resized_and_it_is_said() -> None:
             lambda image: image.pop("blocks.1.ffn.fc1.weight"),
             r"covers \d+ of \d+ .* 1 missing: blocks.1.ffn.fc1.weight",
         ),
-        (lambda image: image.update({"blocks.7.ls1.gamma": torch.ones(1)}), "1 without a place: blocks.7.ls1.gamma"),
+        (lambda image: image.update({"blocks.7.ls1.gamma": torch.ones(1)}), "1 unexpected: blocks.7.ls1.gamma"),
         (
             lambda image: image.update({"norm.bias": torch.ones(7)}),
             r"of another shape: norm.bias is \(7,\) instead of \(16,\)",

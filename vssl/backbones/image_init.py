@@ -5,7 +5,6 @@ emptied the attention over space where time was meant, and normalisations and qu
 learned; patches of the middle frame were lost; and nothing was said of what did not load.
 """
 
-import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,13 +12,13 @@ import torch
 from torch import Tensor
 
 from vssl.backbones.image_init_config import ImageInitConfig
+from vssl.backbones.misfits import first_few, misfits
 from vssl.backbones.positions import resized_positions, sines_and_cosines
 from vssl.backbones.vit_video import VideoTransformer
 from vssl.config import ConfigError
 
 _NO_IMAGE_HAS = ("time_embed", "blocks.*.time.temporal_fc.*")
 _LAST_LAYERS = ("space.attention.proj.", "ffn.fc2.")  # of a block over time
-_SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +31,7 @@ class Coverage:
 
     def line(self) -> str:
         resized = f", {', '.join(self.resized)} resized" if self.resized else ""
-        missing = f"; as drawn: {_some(self.missing)}" if self.missing else ""
+        missing = f"; as drawn: {first_few(self.missing)}" if self.missing else ""
         return f"{len(self.taken)} of {len(self.taken) + len(self.missing)} tensors taken{resized}{missing}"
 
 
@@ -60,15 +59,7 @@ def start_from_image(network: VideoTransformer, image: Mapping[str, Tensor], con
     found, resized = _translated(network, given, config)
 
     missing = [name for name in own if name not in found]
-    refused = [name for name in missing if not any(fnmatch.fnmatchcase(name, pattern) for pattern in allowed)]
-    homeless = [name for name in found if name not in own]
-    shapes = [
-        f"{name} is {tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
-        for name, tensor in found.items()
-        if name in own and tensor.shape != own[name].shape
-    ]
-    kinds = (("missing", refused), ("without a place", homeless), ("of another shape", shapes))
-    problems = "; ".join(f"{len(names)} {kind}: {_some(names)}" for kind, names in kinds if names)
+    problems = misfits(own, found, may_miss=allowed)
     if problems:
         raise ConfigError(
             f"the image network covers {len(own) - len(missing)} of {len(own)} tensors of the video network, which is "
@@ -124,8 +115,3 @@ def inflated(weight: Tensor, frames: int, how: str) -> Tensor:
     result = weight.new_zeros(*weight.shape[:2], frames, *weight.shape[2:])
     result[:, :, frames // 2] = weight
     return result
-
-
-def _some(names: list[str] | tuple[str, ...]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -7,6 +7,8 @@ names each tensor twice; either family is enough.
 import re
 from collections.abc import Iterable
 
+from vssl.backbones.renaming import Rules, renamed
+
 _OWN_NAMES = {
     "Conv_1a": 0, "Conv_2b": 2, "Conv_2c": 3, "Mixed_3b": 5, "Mixed_3c": 6, "Mixed_4b": 8, "Mixed_4c": 9,
     "Mixed_4d": 10, "Mixed_4e": 11, "Mixed_4f": 12, "Mixed_5b": 14, "Mixed_5c": 15,
@@ -19,16 +21,16 @@ _LAYER = re.compile(rf"({'|'.join(map(re.escape, [*_OWN_NAMES, *_IN_BLOCKS]))})\
 _LAYER_NUMBERS = _OWN_NAMES | _IN_BLOCKS
 _PARTS = {"conv": "0", "bn": "1", "conv1": "0.0", "bn1": "0.1", "conv2": "1.0", "bn2": "1.1"}
 
-_R21D = (
-    (re.compile(r"^conv1\."), "stem."),
-    (re.compile(r"^bn1\."), "stem_norm."),
-    (re.compile(r"^conv([2-5])\.block1\."), lambda match: f"layers.{int(match[1]) - 2}."),
-    (re.compile(r"\bdownsampleconv\."), "shortcut.0."),
-    (re.compile(r"\bdownsamplebn\."), "shortcut.1."),
-    (re.compile(r"\bspatial_conv\."), "spatial."),
-    (re.compile(r"\btemporal_conv\."), "temporal."),
-    (re.compile(r"\bbn([12])\."), r"norm\1."),
-    (re.compile(r"\bbn\."), "norm."),
+_R21D: Rules = (
+    (r"^conv1\.", "stem."),
+    (r"^bn1\.", "stem_norm."),
+    (r"^conv([2-5])\.block1\.", lambda match: f"layers.{int(match[1]) - 2}."),
+    (r"\bdownsampleconv\.", "shortcut.0."),
+    (r"\bdownsamplebn\.", "shortcut.1."),
+    (r"\bspatial_conv\.", "spatial."),
+    (r"\btemporal_conv\.", "temporal."),
+    (r"\bbn([12])\.", r"norm\1."),
+    (r"\bbn\.", "norm."),
 )
 
 
@@ -45,9 +47,7 @@ def recognised(names: Iterable[str]) -> str | None:
 def own_name(backbone: str, name: str) -> str:
     """The name that this project gives to a tensor of the public code's backbone; unknown ones are handed back."""
     if backbone == "r21d":
-        for pattern, replacement in _R21D:
-            name = pattern.sub(replacement, name)
-        return name
+        return renamed(name, _R21D)
     match = _LAYER.fullmatch(name)
     if match is None:
         return name

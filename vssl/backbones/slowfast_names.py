@@ -1,11 +1,8 @@
 """Names of a trunk's parameters in PySlowFast and its forks (FGKVMem's public code) and in this project. Torch-free."""
 
-import re
-from collections.abc import Callable
+from vssl.backbones.renaming import Rules, renamed
 
-_Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
-
-_RESNET: _Rules = (
+_RESNET: Rules = (
     (r"^s1\.pathway0_stem\.conv\.", "stem.0."),
     (r"^s1\.pathway0_stem\.bn\.", "stem.1."),
     (r"^s([2-5])\.pathway0_res(\d)\.", lambda match: f"layer{int(match[1]) - 1}.{match[2]}."),
@@ -17,7 +14,7 @@ _RESNET: _Rules = (
     (r"\bbranch2\.b_bn\.", "conv2.1."),
     (r"\bbranch2\.weight$", "conv1.0.weight"),  # the lone convolution in R3D-18's last stage
 )
-_R2PLUS1D: _Rules = (
+_R2PLUS1D: Rules = (
     (r"^s1\.pathway0_stem\.conv1\.", "stem.spatial."),
     (r"^s1\.pathway0_stem\.bn1\.", "stem.norm."),
     (r"^s1\.pathway0_stem\.conv2\.", "stem.temporal."),
@@ -45,6 +42,4 @@ def own_name(backbone: str, name: str) -> str:
         backbone: `r3d18`, `slow_r18` or `r21d`.
         name: such as `s3.pathway0_res0.branch2.a.weight`, without what stands before the trunk.
     """
-    for pattern, replacement in _R2PLUS1D if backbone == "r21d" else _RESNET:
-        name = re.sub(pattern, replacement, name)
-    return name
+    return renamed(name, _R2PLUS1D if backbone == "r21d" else _RESNET)

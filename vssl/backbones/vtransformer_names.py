@@ -6,7 +6,9 @@ The public code names its blocks as MMAction does, of which image networks in th
 import re
 from collections.abc import Iterable
 
-_TRANSFORMER: tuple[tuple[str, str], ...] = (
+from vssl.backbones.renaming import Rules, renamed
+
+_TRANSFORMER: Rules = (
     (r"in_proj_", "qkv."),  # of released files; later code has qkv and proj
     (r"out_proj\.", "proj."),
     (r"^patch_embed\.projection\.", "patch_embed."),
@@ -19,7 +21,7 @@ _TRANSFORMER: tuple[tuple[str, str], ...] = (
     (r"\.ffns\.0\.layers\.1\.", ".ffn.fc2."),
     (r"\.attn\.", ".attention."),
 )
-_MVIT: tuple[tuple[str, str], ...] = (
+_MVIT: Rules = (
     (r"^patch_embed\.patch_model\.", "conv_proj."),
     (r"^mvit\.cls_positional_encoding\.cls_token$", "pos_encoding.class_token"),
     (r"^mvit\.cls_positional_encoding\.pos_embed_(spatial|temporal|class)$", r"pos_encoding.\1_pos"),
@@ -41,9 +43,7 @@ def own_names(names: Iterable[str]) -> dict[str, str]:
     divided = any(".attentions.1." in name for name in known)
     found = {}
     for name in known:
-        own = name
-        for pattern, replacement in _TRANSFORMER:
-            own = re.sub(pattern, replacement, own)
+        own = renamed(name, _TRANSFORMER)
         own = own.replace(".attentions.0.", ".time." if divided else ".space.").replace(".attentions.1.", ".space.")
         found[name] = own
     return found
@@ -54,6 +54,4 @@ def own_mvit_name(name: str) -> tuple[str, str | None]:
     part = _SEPARATE.search(name)
     if part:
         name = _SEPARATE.sub(r".attn.qkv.\2", name)
-    for pattern, replacement in _MVIT:
-        name = re.sub(pattern, replacement, name)
-    return name, part[1] if part else None
+    return renamed(name, _MVIT), part[1] if part else None
