@@ -1,10 +1,13 @@
 """The sweeps of TimeSformer, ViViT and MaskFeat: the graph, and the published values (card, sections 2 and 6)."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.lines import SMOKE, folder_of, run_here
 from tests.planning import plan_of
+from vssl.artifacts import read_json
 from vssl.config import ConfigError
 
 SCALES = ("paper", "demo", "smoke")
@@ -125,7 +128,9 @@ def test_the_published_ablation_is_one_grid() -> None:
 def test_rows_of_the_ablation_stay_apart_at_every_scale(scale: str) -> None:
     plan = plan_of("sweep=timesformer_ablation", f"scale={scale}")
     rows = [stage.config for stage in plan if stage.template == "finetune"]
-    found = [(c["data"]["frame_stride"], len(set(c["augment"]["short_side"])) > 1, c["global_batch_size"]) for c in rows]
+    found = [
+        (c["data"]["frame_stride"], len(set(c["augment"]["short_side"])) > 1, c["global_batch_size"]) for c in rows
+    ]
     batch = found[-1][2]
     assert found == [
         (1, False, 2 * batch), (2, False, 2 * batch), (2, True, 2 * batch), (2, True, batch), (3, True, batch),
@@ -166,3 +171,22 @@ def test_starts_are_compared_over_seeds(scale: str) -> None:
 def test_another_image_network_than_the_video_network_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"`finetune` has backbone .* but reads the weights of `image`"):
         plan_of("sweep=timesformer_k600", "stages.image.backbone.embed_dim=384", "stages.image.backbone.num_heads=6")
+
+
+def test_smoke_runs_compare_starts_and_test_in_three_crops(tmp_path: Path) -> None:
+    """Every kind of stage of the five sweeps, once: those of one seed, and ViViT's."""
+    said = run_here("sweep=vtransformer_ablation", *SMOKE, "grid.all.seed=[0]", f"root={tmp_path}")
+    assert said.code == 0, said.out + said.err
+    for start in ("mvit-scratch", "mvit-maskfeat", "timesformer-scratch", "timesformer-image"):
+        folder = folder_of(tmp_path, "vtransformer_ablation", f"mean-finetune-{start}")
+        metrics = read_json(folder.artifacts / "metrics")
+        assert metrics is not None
+        assert 0 <= metrics["top1_mean"] <= 1
+    said = run_here("sweep=vivit_k600", *SMOKE, f"root={tmp_path}")
+    assert said.code == 0, said.out + said.err
+    trained, tested = (
+        read_json(folder_of(tmp_path, "vivit_k600", stage).artifacts / "metrics") for stage in ("finetune", "threecrop")
+    )
+    assert trained is not None
+    assert tested is not None
+    assert trained["test_videos"] == tested["test_videos"] == 6

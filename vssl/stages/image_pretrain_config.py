@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from vssl.backbones.backbone_config import BackboneConfig
+from vssl.backbones.backbone_config import BackboneConfig, refuse_other_clips
 from vssl.backbones.sts_backbones_config import CSN50Config, R2Plus1D34Config, STSBackboneConfig
 from vssl.config import knob, nested
 from vssl.data.augment_config import RandomResizedCropAugmentConfig
@@ -99,6 +99,7 @@ class ImagePretrainConfig:
                 f"take {self.global_batch_size - 1} or {self.global_batch_size + 1}, or set mixup to null"
             )
         refuse_endless_warmup(self.schedule, self.epochs)
+        refuse_other_clips(self.backbone, num_frames=1, sides=(self.data.crop_size,))
 
     def reads(self) -> frozenset[str]:
         return frozenset({"dataset"})
