@@ -1,7 +1,6 @@
 """MaskFeat's MViT of torchvision's blocks against the original's numbers (card, section 11, points 1 and 12)."""
 
 import json
-import os
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tests.goldens import golden, golden_tensors
-from tests.vssl.backbones.test_vit_video import by_rule
+from tests.vssl.backbones.test_vit_video import FULL, by_rule, clip_by_rule
 from vssl.backbones.mvit import MViTB
 from vssl.config import ConfigError
 from vssl.published_vtransformer import import_vtransformer
@@ -39,31 +38,28 @@ def test_tiny_network_golden() -> None:
     torch.testing.assert_close(network(clips).flatten(1), arrays["features_unmasked"][:, 0], rtol=0, atol=1e-9)
 
 
-def full_size() -> MViTB:
-    with torch.device("meta"):
-        return MViTB(96, 16, 224).eval()
-
-
 def test_point_01_parameters_and_names() -> None:
-    network = full_size()
+    with torch.device("meta"):
+        network = MViTB(96, 16, 224)
     assert sum(p.numel() for p in network.parameters()) == 36_257_856 + 42_432  # trunk and patches
-    shapes = json.loads(str(golden("18_full_backbones", "vtransformer")["maskfeat_mvit_b/keys"]))
+    shapes = json.loads(str(FULL["maskfeat_mvit_b/keys"]))
     theirs = backbone_part({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
     assert {key: t.shape for key, t in theirs.items()} == {key: t.shape for key, t in network.state_dict().items()}
 
 
-@pytest.mark.skipif("VSSL_GOLDEN" not in os.environ, reason="a minute of computing; VSSL_GOLDEN asks for it")
 def test_full_size_golden() -> None:
-    arrays = golden("18_full_backbones", "vtransformer")
-    state = by_rule(json.loads(str(arrays["maskfeat_mvit_b/keys"])))
-    network = full_size()
+    state = by_rule(json.loads(str(FULL["maskfeat_mvit_b/keys"])))
+    released = import_vtransformer(state)
+    assert released.backbone_config is not None
+    sizes = [released.backbone_config[key] for key in ("width", "num_frames", "image_size")]
+    with torch.device("meta"):
+        network = MViTB(*sizes).eval()
     network.load_state_dict(backbone_part(state), assign=True)
-    drawn = np.random.RandomState(7).standard_normal((1, 16, 3, 224, 224)).astype(np.float32)
     with torch.no_grad():
-        tokens = network.encoded(torch.from_numpy(drawn).transpose(1, 2))
+        tokens = network.encoded(clip_by_rule(*sizes[1:]))
         decoded = torch.nn.functional.linear(tokens, state["decoder_pred.weight"], state["decoder_pred.bias"])
-    np.testing.assert_allclose(tokens[0, 0], arrays["maskfeat_mvit_b/out"], rtol=0, atol=2e-4)
-    first = arrays["maskfeat_mvit_b/decoder_first4"]
+    np.testing.assert_allclose(tokens[0, 0], FULL["maskfeat_mvit_b/out"], rtol=0, atol=2e-4)
+    first = FULL["maskfeat_mvit_b/decoder_first4"]
     np.testing.assert_allclose(decoded[0, 1 : 1 + len(first)], first, rtol=0, atol=2e-4)
 
 
