@@ -174,7 +174,8 @@ class VideoTransformer(nn.Module):
         """Temporal encoder: (B, t, 1 + p, D) -> (B, 1 + t, D).
 
         The class token is that of the clip's own first frame. The public code takes the first B of all B t, which are
-        other clips' for all but the first.
+        other clips' for all but the first. No option brings that back: an output would depend on its neighbours in a
+        batch, and of one clip both are the same. Tests alone replay the original's numbers.
         """
         sequence = torch.cat([tokens[:, 0, :1], tokens[:, :, 1:].mean(dim=2)], dim=1) + self.time_embed
         for block in self.temporal_blocks:

@@ -202,7 +202,8 @@ class ClipsConfig:
     )
     decode_short_side: int = knob(
         0,
-        doc="short side that frames are scaled down to as they are decoded, pixels; 0: as stored",
+        doc="short side that frames are scaled down to as they are decoded, pixels, which is faster, and crops of "
+        "training are then of the scaled frame; 0: as stored",
         at_least=0,
         since="0.2",
         neutral=0,
