@@ -1,0 +1,209 @@
+"""Training steps of TimeSformer-B: vssl's in bf16, beside plain float32 and the original's attention, in one run.
+
+python benchmarks/transformer_step.py [--steps 30] [--batch 8]
+
+On a GPU: 8 frames of 224 pixels, the published 8 clips of one GPU. Without one: a small network on small clips, on one
+thread, which says nothing about a GPU. Clips lie on the device already, so that no loader is measured. The plain loop
+is torch alone: forward, backward, SGD. In the original's formulation attention makes its matrix of shares (softmax of
+queries and keys, then a product with the values); vssl's never does. Each row is a process of its own, so that memory
+is that row's. All start from the same weights and see the same clips; the loss is the last step's.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(CHECKOUT))
+
+import torch  # noqa: E402  (the checkout goes on the path first)
+import torch.nn.functional as F  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from vssl.artifacts import StageFolder  # noqa: E402
+from vssl.backbones.backbone_config import TimeSformerConfig  # noqa: E402
+from vssl.backbones.build import build_backbone  # noqa: E402
+from vssl.backbones.vit_video import Attention  # noqa: E402
+from vssl.device import placed, prepared  # noqa: E402
+from vssl.loop import train  # noqa: E402
+from vssl.methods.supervised import Supervised  # noqa: E402
+from vssl.optim import build_optimizer  # noqa: E402
+from vssl.optim_config import SGDConfig  # noqa: E402
+from vssl.randomness import seeded  # noqa: E402
+from vssl.run import Run, read_journal  # noqa: E402
+from vssl.stages.runtime_config import RuntimeConfig  # noqa: E402
+
+WARM_UP = 3  # steps that are not counted
+CLASSES = 600
+FULL = TimeSformerConfig()
+SMALL = TimeSformerConfig(embed_dim=64, depth=3, num_heads=4, image_size=64)
+OPTIM = SGDConfig(base_lr=0.005, nesterov=True, weight_decay=1e-4)
+
+
+@dataclass(frozen=True)
+class Case:
+    loop: Literal["plain", "vssl"]
+    precision: Literal["float32", "bf16"]
+    attention: Literal["matrix", "fused"]
+    config: TimeSformerConfig
+    batch: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    clips_per_s: float
+    peak_gb: float
+    loss: float
+
+
+def measured(case: Case) -> Measured:
+    """Runs in a fresh process."""
+    if case.attention == "matrix":
+        Attention.forward = _by_matrix
+    runtime = RuntimeConfig(
+        amp="bf16" if case.precision == "bf16" else "off", deterministic=False, threads=1, save_every_min=1e6
+    )
+    with prepared(runtime) as device:
+        with seeded(0):
+            method = Supervised(build_backbone(case.config), CLASSES, dropout=0.0, seed=0)
+        method = placed(method, runtime, device)
+        batch = _batch(case, device)
+        seconds, loss = (_vssl if case.loop == "vssl" else _plain)(case, method, batch, runtime, device)
+        on_gpu = device.type == "cuda"
+        peak = (
+            torch.cuda.max_memory_allocated() / 1e9
+            if on_gpu
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        )
+    return Measured(case.batch * case.steps / seconds, peak, loss)
+
+
+def _by_matrix(self: Attention, tokens: Tensor) -> Tensor:
+    """The original's formulation."""
+    value = self._heads(tokens)[2]
+    output: Tensor = self.proj((self.shares(tokens) @ value).transpose(1, 2).flatten(2))
+    return output
+
+
+def _batch(case: Case, device: torch.device) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+    side = case.config.image_size
+    clips = torch.randn(case.batch, 1, 3, case.config.num_frames, side, side, generator=generator)
+    labels = torch.randint(CLASSES, (case.batch,), generator=generator)
+    return {"streams": {"rgb": clips.to(device)}, "labels": labels.to(device)}
+
+
+def _clock(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def _plain(
+    case: Case, method: Supervised, batch: Mapping[str, Any], runtime: RuntimeConfig, device: torch.device
+) -> tuple[float, float]:
+    optimizer = torch.optim.SGD(method.parameters(), lr=OPTIM.base_lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    clips, labels = batch["streams"]["rgb"][:, 0], batch["labels"]
+    method.train()
+    for step in range(WARM_UP + case.steps):
+        if step == WARM_UP:
+            started = _clock(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=case.precision == "bf16"):
+            pooled = method.backbone(clips)
+        loss = F.cross_entropy(method.head(method.head.pool(pooled)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return _clock(device) - started, loss.item()
+
+
+class _OneBatch:
+    """The same clips at every step, on the device already."""
+
+    replaced: tuple[str, ...] = ()
+
+    def __init__(self, batch: Mapping[str, Any], steps: int) -> None:
+        self.batch, self.steps_per_epoch = batch, steps
+
+    def batches(self, epoch: int, start_step: int) -> Iterator[Mapping[str, Any]]:
+        for _ in range(start_step, self.steps_per_epoch):
+            yield self.batch
+
+
+def _vssl(
+    case: Case, method: Supervised, batch: Mapping[str, Any], runtime: RuntimeConfig, device: torch.device
+) -> tuple[float, float]:
+    """The product's own loop, with what it reports of every step."""
+    clocks: list[float] = []
+
+    def lr_at(step: int) -> float:
+        clocks.append(_clock(device))
+        return OPTIM.base_lr
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "checkpoints").mkdir()
+        with contextlib.redirect_stdout(io.StringIO()):
+            train(
+                method,
+                build_optimizer(OPTIM, method.parameters()),
+                _OneBatch(batch, WARM_UP + case.steps + 1),
+                Run(StageFolder(Path(folder))),
+                lr_at=lr_at,
+                epochs=1,
+                runtime=runtime,
+                device=device,
+                identity="benchmark",
+            )
+        rows = read_journal(Path(folder) / "journal.jsonl")
+    return clocks[WARM_UP + case.steps] - clocks[WARM_UP], rows[WARM_UP + case.steps - 1]["values"]["loss"]
+
+
+def main() -> int:
+    on_gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description="Training steps of TimeSformer-B, in bf16 and plainly.")
+    parser.add_argument("--steps", type=int, default=30 if on_gpu else 5)
+    parser.add_argument("--batch", type=int, default=8 if on_gpu else 2)
+    chosen = parser.parse_args()
+    config = FULL if on_gpu else SMALL
+    where = torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} cores, no GPU"
+    print(
+        f"{where}: {config.num_frames} frames of {config.image_size} pixels, {chosen.batch} clips a step, "
+        f"{chosen.steps} steps after {WARM_UP} to warm up"
+    )
+    print(f"{'loop':<7}{'precision':<11}{'attention':<11}{'clips/s':>9}{'peak memory':>14}{'loss':>9}")
+    rows = []
+    for loop, precision, attention in (
+        ("plain", "float32", "matrix"),
+        ("plain", "float32", "fused"),
+        ("plain", "bf16", "matrix"),
+        ("vssl", "float32", "fused"),
+        ("vssl", "bf16", "fused"),
+    ):
+        case = Case(loop, precision, attention, config, chosen.batch, chosen.steps)
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+            row = fresh.submit(measured, case).result()
+        rows.append(row)
+        print(
+            f"{loop:<7}{precision:<11}{attention:<11}{row.clips_per_s:>9.2f}{row.peak_gb:>11.2f} GB{row.loss:>9.4f}",
+            flush=True,
+        )
+    speed, memory = (rows[-1].clips_per_s / rows[0].clips_per_s, rows[-1].peak_gb / rows[0].peak_gb)
+    print(f"last over first: {speed:.2f} times the clips/s, {memory:.2f} of the memory")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
