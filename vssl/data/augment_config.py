@@ -239,7 +239,8 @@ class TestViewConfig:
     short_side: int = knob(
         0,
         doc="short side that frames are scaled to, bilinear and without antialiasing, before squares of the view's own "
-        "side are cut, the middle one last: STS; 0: squares of the frame as it is, which are then resized",
+        "side are cut, the middle one last: STS, and the one of TimeSformer; 0: squares of the frame as it is, "
+        "which are then resized",
         at_least=0,
         since="0.2",
         neutral=0,
