@@ -131,9 +131,9 @@ def test_what_follows_what_at_every_scale(scale: str, monkeypatch: pytest.Monkey
     for name in ("pouring", "pennaction", "finegym"):
         after = plan[f"pretrain-{name}"]
         assert after.config["method"]["embedder"]["layers"] == 2
+        assert after.config["method"]["initial"] == "carl"
+        assert after.parents == ("pretrain-k400",)
         assert plan[f"align-{name}"].parents == (f"pretrain-{name}",)
-        if scale == "paper":
-            assert after.parents == ("pretrain-k400",)
 
 
 @pytest.mark.parametrize("scale", ["paper", "demo", "smoke"])
