@@ -1,6 +1,6 @@
 """Videos frame by frame, from the first to the last, a chunk of frames at a time: what frame-wise evaluation reads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,7 @@ class Chunk:
 
 def frame_chunks(
     dataset: ClipDataset,
-    videos: range,
+    videos: Sequence[int],
     sampler: Long,
     *,
     chunk: int,

@@ -1,6 +1,6 @@
 """Frame-wise evaluation: embeddings of all frames of long videos, exported, measured and shown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ from vssl.artifacts import Inputs, one
 from vssl.config import nearest
 from vssl.data.augment_config import TestViewConfig
 from vssl.data.clips import ClipDataset
-from vssl.data.label_runs import load_frame_labels
+from vssl.data.label_runs import Labels, load_frame_labels
 from vssl.data.view_makers import view_for_testing
 from vssl.device import placed, prepared
 from vssl.distributed import broadcast_object, is_main
@@ -29,7 +29,7 @@ from vssl.weights import fill
 
 
 def run(config: AlignmentConfig, inputs: Inputs, run: Run) -> dict[str, float]:
-    """Embed every frame of both splits, and measure the embeddings.
+    """Embed every frame of the videos of both splits, or of those of some actions, and measure the embeddings.
 
     Makes `features` (`<split>/<video>.npz` with `embeddings`, (frames, D), and `labels`), `metrics`, and `plots` of two
     test videos laid over one another.
@@ -47,19 +47,15 @@ def run(config: AlignmentConfig, inputs: Inputs, run: Run) -> dict[str, float]:
             name: clips(config.data, split, inputs, seed=config.seed, view=view_for_testing(TestViewConfig(), 1))
             for name, split in splits.items()
         }
-        found: dict[str, list[EmbeddedVideo]] = {}
-        for name, dataset in datasets.items():
-            if not set(dataset.video_ids) <= set(labels):
-                raise StageError(
-                    f"videos of the split {splits[name]} have no labels of frames, which alignment measures by; take a "
-                    "dataset that has them: data=pouring, penn_action, finegym99 or phases_demo"
-                )
-            found[name] = embed_split(config, encoder, dataset, labels, run, split=splits[name], device=device)
-        figures = _figures(config, datasets["test"], found, device) if is_main() else {}
+        chosen = {name: _chosen(config, dataset, labels, splits[name]) for name, dataset in datasets.items()}
+        found = {
+            name: embed_split(config, encoder, dataset, chosen[name], labels, run, split=splits[name], device=device)
+            for name, dataset in datasets.items()
+        }
+        figures = _figures(config, datasets["test"].classes, found, device) if is_main() else {}
     metrics: dict[str, float] = broadcast_object(figures)
     if is_main():
-        chosen = _of_actions(config, datasets["test"].classes)
-        draw_alignment(run, datasets["test"], [v for v in found["test"] if v.action in chosen], seed=config.seed)
+        draw_alignment(run, datasets["test"], found["test"], seed=config.seed)
     write_metrics(run, metrics)
     return metrics
 
@@ -92,31 +88,43 @@ def _encoder(config: AlignmentConfig, inputs: Inputs, run: Run) -> FrameEncoder:
     return encoder.requires_grad_(False)
 
 
-def _of_actions(config: AlignmentConfig, classes: Sequence[str]) -> list[int]:
-    """Numbers of the classes of videos that are evaluated."""
+def _chosen(config: AlignmentConfig, dataset: ClipDataset, labels: Mapping[str, Labels], split: str) -> list[int]:
+    """Numbers of the videos of a split that are evaluated.
+
+    Raises:
+        StageError: no such action, or one of the videos has no labels of frames.
+    """
+    classes = dataset.classes
     for name in config.actions:
         if name not in classes:
             raise StageError(f"actions names {name}{nearest(name, classes)}; the dataset has: {', '.join(classes)}")
-    return [number for number, name in enumerate(classes) if not config.actions or name in config.actions]
+    actions = dataset.labels.tolist()
+    chosen = [i for i, action in enumerate(actions) if not config.actions or classes[action] in config.actions]
+    if not {dataset.video_ids[i] for i in chosen} <= set(labels):
+        raise StageError(
+            f"videos of the split {split} have no labels of frames, which alignment measures by; take a dataset that "
+            "has them: data=pouring, penn_action, finegym99 or phases_demo"
+        )
+    return chosen
 
 
 def _figures(
-    config: AlignmentConfig, dataset: ClipDataset, found: dict[str, list[EmbeddedVideo]], device: torch.device
+    config: AlignmentConfig, classes: Sequence[str], found: dict[str, list[EmbeddedVideo]], device: torch.device
 ) -> dict[str, float]:
-    chosen = _of_actions(config, dataset.classes)
-    groups = [[number] for number in chosen] if config.by_action else [chosen]
+    actions = sorted({video.action for videos in found.values() for video in videos})
+    groups = [[action] for action in actions] if config.by_action else [actions]
     per_group: dict[str, dict[str, float]] = {}
     for group in groups:
         train, test = (_labelled([v for v in found[split] if v.action in group]) for split in ("train", "test"))
         if train[0] and test[0]:
-            per_group[dataset.classes[group[0]]] = measured(config, train, test, device)
+            per_group[classes[group[0]]] = measured(config, train, test, device)
     if not per_group:
         raise StageError("no video with labelled frames is in both splits; look at report.json of the dataset")
     names = next(iter(per_group.values()))
     metrics = {name: float(np.mean([of_group[name] for of_group in per_group.values()])) for name in names}
     if config.by_action:
         metrics |= {f"{name}_{action}": v for action, of in per_group.items() for name, v in of.items()}
-    counts = {f"{split}_videos": float(sum(v.action in chosen for v in videos)) for split, videos in found.items()}
+    counts = {f"{split}_videos": float(len(videos)) for split, videos in found.items()}
     frames = sum(len(video.labels) for videos in found.values() for video in videos)
     return metrics | counts | {"frames": float(frames)}
 

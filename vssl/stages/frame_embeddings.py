@@ -1,5 +1,6 @@
 """Embeddings of every frame of a split, written video by video as they are made, and brought to all ranks."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,21 +41,22 @@ def embed_split(
     config: AlignmentConfig,
     encoder: FrameEncoder,
     dataset: ClipDataset,
-    labels: dict[str, Labels],
+    chosen: Sequence[int],
+    labels: Mapping[str, Labels],
     run: Run,
     *,
     split: str,
     device: torch.device,
 ) -> list[EmbeddedVideo]:
-    """Every video of a split, in manifest order; all ranks call, and each embeds a part of them.
+    """Every frame of the chosen videos of a split, in their order; all ranks call, and each embeds a part of them.
 
     Writes `<split>/<video>.npz` with `embeddings` and `labels` into the artifact `features`.
 
     Raises:
         Stopped: some rank was asked to stop; nothing is lost but the time.
     """
-    count = len(dataset)
-    videos = range(count * rank() // world_size(), count * (rank() + 1) // world_size())
+    count = len(chosen)
+    videos = chosen[count * rank() // world_size() : count * (rank() + 1) // world_size()]
     assert isinstance(dataset.sampler, Long)
     context = dataset.sampler.config.num_context_frames
     parts = frame_chunks(
@@ -85,7 +87,7 @@ def embed_split(
                 own.append(video)
                 features = []
             if is_main():  # rank 0 has the first videos
-                run.beat(part.index + 1, len(videos))
+                run.beat(len(own), len(videos))
         if any(any_true(run.should_stop())):
             raise Stopped("stopped during an evaluation, which will start again")
     return [video for of_rank in all_gather_object(own) for video in of_rank]

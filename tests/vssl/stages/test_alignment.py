@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests import miniatures
 from vssl.artifacts import Artifact, StageFolder, read_json
 from vssl.config import ConfigError, build
 from vssl.data.dataset_config import DatasetConfig
@@ -35,14 +36,24 @@ def aligning(**changes: Any) -> AlignmentConfig:
     return build(AlignmentConfig, given | changes)
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    root = tmp_path_factory.mktemp("phases")
-    knobs = {"name": "phases", "videos_train": 8, "videos_val": 4, "phases": PHASES, "size": 32, "frames": [24, 40]}
+def source(root: Path, **knobs: Any) -> Artifact:
     lists = {"train": "train.pkl", "val": "val.pkl"}
-    config = build(DatasetConfig, {"name": "p", "layout": "lists", "lists": lists, "generated": knobs})
+    config = build(DatasetConfig, {"name": "p", "layout": "lists", "lists": lists} | knobs)
     record = prepare(config, root / "sources", lambda text: None)
     return Artifact(type="dataset", path=root / "sources" / config.key(), digest=record["digest"], origin="source:p")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    knobs = {"name": "phases", "videos_train": 8, "videos_val": 4, "phases": PHASES, "size": 32, "frames": [24, 40]}
+    return source(tmp_path_factory.mktemp("phases"), generated=knobs)
+
+
+@pytest.fixture(scope="module")
+def actions(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """PennAction in miniature: of three actions one is in both splits, in a video of six frames each."""
+    root = tmp_path_factory.mktemp("actions")
+    return source(root, path=str(miniatures.penn_action(root / "penn_action")))
 
 
 def run_in(folder: Path, function: Callable[..., Any], config: Any, inputs: Any, **arguments: Any) -> dict[str, float]:
@@ -133,8 +144,22 @@ def test_actions_are_measured_by_themselves_and_averaged(dataset: Artifact, tmp_
     metrics = run_in(tmp_path / "a", alignment.run, config, {"dataset": (dataset,)})
     assert metrics["kendalls_tau_pouring"] == metrics["kendalls_tau"]
     assert metrics["top1"] == metrics["top1_at_1"]
-    with pytest.raises(StageError, match="did you mean `pouring`"):
-        run_in(tmp_path / "b", alignment.run, aligning(actions=["pourin"]), {"dataset": (dataset,)})
+
+
+def test_videos_of_other_actions_are_not_embedded(actions: Artifact, tmp_path: Path) -> None:
+    config = aligning(actions=["pullup"], tasks=["classification"], fractions=[1.0])
+    metrics = run_in(tmp_path, alignment.run, config, {"dataset": (actions,)})
+    assert {split: list(exported(tmp_path, split)) for split in ("train", "val")} == {
+        "train": ["0300_pullup"],
+        "val": ["0400_pullup"],
+    }
+    assert (metrics["train_videos"], metrics["test_videos"], metrics["frames"]) == (1, 1, 12)
+
+
+def test_an_action_that_is_not_there_is_refused_before_anything_is_embedded(actions: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="did you mean `pullup`"):
+        run_in(tmp_path, alignment.run, aligning(actions=["pulup"]), {"dataset": (actions,)})
+    assert not exported(tmp_path, "train")
 
 
 def test_a_stop_is_heeded(dataset: Artifact, tmp_path: Path) -> None:
