@@ -76,8 +76,8 @@ def _row(status: StageStatus) -> ReportRow:
 def untrained_twins(plan: Plan) -> dict[str, str]:
     """stage -> the stage that makes the same evaluation of an untrained network, where the plan has one.
 
-    That is the stage of the same kind, config (its seed aside) and inputs, without `weights`; and, for what reads
-    evaluations, the stage that reads the untrained ones.
+    That is the stage of the same kind, config (its seed aside) and inputs, without `weights`, and with what it starts
+    from in their place, if anything; and, for what reads evaluations, the stage that reads the untrained ones.
     """
     alike: dict[str, list[PlannedStage]] = {}
     for stage in plan:
@@ -98,7 +98,8 @@ def _config_key(stage: PlannedStage) -> str:
 
 def _is_untrained(other: PlannedStage, stage: PlannedStage, twins: Mapping[str, str]) -> bool:
     wanted = {role: ones for role, ones in stage.inputs.items() if role != "weights"}
-    if set(other.inputs) != set(wanted):
+    instead = {role for role, rule in STAGES[other.kind].roles.items() if rule.unless == "weights"}
+    if set(other.inputs) - instead != set(wanted):
         return False
     changed = "weights" in stage.inputs
     for role, ones in wanted.items():

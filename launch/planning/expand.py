@@ -124,7 +124,7 @@ class Expansion:
         artifacts: dict[str, list[str]] = {}
         ids: dict[str, Any] = {}
         for role, rule in kind.roles.items():
-            if role not in reads:
+            if role not in reads or rule.unless in parts:
                 continue
             found = self._parts(element, role, config, lane)
             if not found:

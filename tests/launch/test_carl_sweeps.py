@@ -7,8 +7,9 @@ import pytest
 
 from launch.plan import Plan
 from launch.planning import planner
+from launch.report import untrained_twins
 from tests.lines import run_here
-from tests.planning import plan_of
+from tests.planning import plan_of, plan_text
 from vssl.artifacts import read_json
 from vssl.config import ConfigError
 from vssl.data.decode import inspect
@@ -113,9 +114,26 @@ def test_weights_of_images_are_an_input_at_paper_scale_alone(monkeypatch: pytest
     assert [one.source for one in plan["pretrain"].inputs["initial"]] == ["file:/data/pretrained/resnet50-0676ba61.pth"]
     for scale in ("demo", "smoke"):
         assert "initial" not in plan_of("sweep=carl_pouring", f"scale={scale}")["pretrain"].inputs
-    none = ("stages.pretrain.method.initial=none", "stages.align.initial=none", "stages.align-untrained.initial=none")
+    none = ("stages.pretrain.method.initial=none", "stages.align-untrained.initial=none")
     without = plan_of("sweep=carl_pouring", *none)
     assert "initial" not in without["pretrain"].inputs
+
+
+def test_trained_networks_are_evaluated_without_a_file_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And beside the network that they began as, though that one reads the file."""
+    for sweep in ("pouring", "pennaction", "finegym"):
+        plan = paper(sweep, monkeypatch)
+        assert set(plan["align"].inputs) == {"dataset", "weights"}
+        assert set(plan["align-untrained"].inputs) == {"dataset", "initial"}
+        assert untrained_twins(plan) == {"align": "align-untrained"}
+    for stage in paper("k400_pretrain", monkeypatch):
+        assert ("initial" in stage.inputs) == (stage.kind == "pretrain")
+
+
+def test_an_untrained_network_needs_its_file(tmp_path: Path) -> None:
+    text = "data: pouring\nstages:\n  - {name: align, kind: alignment, config: [recipe=carl_align_pouring]}\n"
+    with pytest.raises(ConfigError, match="`align` needs the input `initial`"):
+        plan_text(tmp_path, text)
 
 
 @pytest.mark.parametrize("scale", ["paper", "demo", "smoke"])
@@ -156,6 +174,10 @@ def test_the_ablation_compares_objectives_over_seeds(scale: str, monkeypatch: py
     carl, tcc = (plan[f"pretrain-{objective}-positions-true.0"].config for objective in ("carl", "tcc"))
     assert (tcc["method"]["objective"], tcc["method"]["videos_per_loss"], tcc["augment"]["num_views"]) == ("tcc", 2, 1)
     assert carl["method"]["embedder"] == tcc["method"]["embedder"]
+    seen = {"unit_embeddings": False, "centre_crop": None}  # as it learned: frames squeezed, embeddings of any length
+    carl, tcc = (plan[f"align-{objective}-positions-true.0"].config for objective in ("carl", "tcc"))
+    assert carl | seen == tcc
+    assert nested(carl, seen) == {"unit_embeddings": True, "centre_crop": 224 if scale == "paper" else 0}
 
 
 def test_a_smoke_run_ends_with_measures_and_a_film(tmp_path: Path) -> None:

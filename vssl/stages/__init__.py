@@ -17,13 +17,14 @@ class Role:
 
     What is bound to a role that does not decide only saves its reader work: parts of the very artifact that the reader
     makes, by stages that differ from it in their `shard` alone. It enters no id, and a finished reader needs it no
-    more.
+    more. A role `unless` another, which stands before it, is not read where that one is bound.
     """
 
     types: tuple[str, ...]
     required: bool = True
     many: bool = False
     decides: bool = True
+    unless: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,7 @@ STAGES: dict[str, StageKind] = {
     "alignment": StageKind(
         entry="vssl.stages.alignment:run",
         config="vssl.stages.alignment_config:AlignmentConfig",
-        roles={"dataset": _DATASET, "weights": _WEIGHTS, "initial": Role(types=("weights",))},
+        roles={"dataset": _DATASET, "weights": _WEIGHTS, "initial": Role(types=("weights",), unless="weights")},
         makes={"features": "features", "metrics": "metrics", "plots": "plots"},
         main="features",
     ),

@@ -21,7 +21,9 @@ class AlignmentConfig:
     seed: int = knob(0, doc="of an untrained network, of the probe and of t-SNE")
     backbone: BackboneConfig = nested(FrameResNet50Config, doc="must be the backbone that made the weights")
     embedder: EmbedderConfig = nested(TransformerEmbedderConfig, doc="must be the embedder that made the weights")
-    initial: Initial = knob("none", doc="of an untrained network: what its backbone starts from, as in pretraining")
+    initial: Initial = knob(
+        "none", doc="where no weights are bound, what the file of an untrained network is, as in pretraining"
+    )
     data: EvaluationClipsConfig = knob(doc="videos; num_frames: as in training, over whose positions a video spreads")
     centre_crop: int | None = knob(
         224,
