@@ -34,6 +34,10 @@ VIEWS = {
     "flip_probability": 0.5, "jitter_probability": 0.8, "jitter": [0.8, 0.8, 0.8, 0.2], "grey_probability": 0.2,
     "blur_sigma": [0.1, 2.0],
 }  # fmt: skip
+WEAK_VIEWS = {
+    "num_views": 1, "crop_area": None, "jitter_probability": 1.0, "jitter": [0.1255, 0.5, 0.0, 0.0],
+    "blur_probability": 0.0, "grey_probability": 0.0,
+}  # fmt: skip
 # sweep -> the column of the table, under its own words
 SINGLE: dict[str, Any] = {"per_gpu": 1, "negatives": "single_noself", "overlap": 0.2}
 TABLE: dict[str, dict[str, Any]] = {
@@ -174,6 +178,7 @@ def test_the_ablation_compares_objectives_over_seeds(scale: str, monkeypatch: py
     carl, tcc = (plan[f"pretrain-{objective}-positions-true.0"].config for objective in ("carl", "tcc"))
     assert (tcc["method"]["objective"], tcc["method"]["videos_per_loss"], tcc["augment"]["num_views"]) == ("tcc", 2, 1)
     assert carl["method"]["embedder"] == tcc["method"]["embedder"]
+    assert nested(tcc["augment"], WEAK_VIEWS) == WEAK_VIEWS  # at every scale
     seen = {"unit_embeddings": False, "centre_crop": None}  # as it learned: frames squeezed, embeddings of any length
     carl, tcc = (plan[f"align-{objective}-positions-true.0"].config for objective in ("carl", "tcc"))
     assert carl | seen == tcc
