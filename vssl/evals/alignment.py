@@ -1,15 +1,18 @@
-"""How well embeddings of frames follow what happens: order of nearest neighbours, and labels of what is found.
+"""How well embeddings of frames follow what happens: order and labels of nearest neighbours, phases under a warp.
 
 Pure functions on lists of videos, (T, D) embeddings of each; nothing here depends on the order of calls.
 Source: TCC (Dwibedi et al., CVPR 2019) and CARL (Chen et al., CVPR 2022, arXiv:2203.14957), and its public code.
 """
 
 from collections.abc import Sequence
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import kendalltau
+
+from vssl.evals.dtw import align
 
 Embeddings = NDArray[np.floating]  # (T, D)
 Labels = NDArray[np.int64]  # (T,)
@@ -92,3 +95,23 @@ def chance_phase_error(query: Labels, key: Labels) -> float:
     classes = np.union1d(query, key)
     one, other = (np.array([(labels == phase).mean() for phase in classes]) for labels in (query, key))
     return float(1 - one @ other)
+
+
+def warp_phase_error(videos: Sequence[Embeddings], labels: Sequence[Labels], *, stride: int) -> tuple[float, float]:
+    """Mean `phase_error` of a video warped onto another, and of random frames, over all ordered pairs of videos.
+
+    Args:
+        videos: (T, D) each.
+        labels: (T,) each.
+        stride: every so manieth frame counts.
+
+    Returns:
+        From 0, where the same phases lie over one another, to 1; NaN of a single video.
+    """
+    seen = [(video[::stride], of[::stride]) for video, of in zip(videos, labels)]
+    errors = [
+        (phase_error(of_query, of_key, align(query, key)), chance_phase_error(of_query, of_key))
+        for (query, of_query), (key, of_key) in permutations(seen, 2)
+    ]
+    mean, chance = np.mean(errors, axis=0) if errors else (np.nan, np.nan)
+    return float(mean), float(chance)

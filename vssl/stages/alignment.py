@@ -14,8 +14,9 @@ from vssl.data.label_runs import Labels, load_frame_labels
 from vssl.data.view_makers import view_for_testing
 from vssl.device import placed, prepared
 from vssl.distributed import broadcast_object, is_main
-from vssl.evals.alignment import chance_of_label, frame_retrieval, kendalls_tau
+from vssl.evals.alignment import chance_of_label, frame_retrieval, kendalls_tau, warp_phase_error
 from vssl.evals.frame_probes import Videos, element_accuracy, phase_accuracy, progression_r2
+from vssl.evals.metrics import chance_top1
 from vssl.methods.carl import CARL, FrameEncoder
 from vssl.methods.carl_config import CARLConfig
 from vssl.run import Run, StageError
@@ -35,9 +36,10 @@ def run(config: AlignmentConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     test videos laid over one another.
 
     Returns:
-        Of the tasks asked for: `kendalls_tau` (and `_train`); `ap_at_<k>`, `chance_ap`; `top1` of phases or elements
-        with all fractions as `top1_at_<fraction>`, `train_top1`, `chance_top1`; `progression_r2`, also `_at_<fraction>`
-        and `train_`; `train_videos`, `test_videos`, `frames`. By action, means over actions, and `<name>_<action>`.
+        Of the tasks asked for: `kendalls_tau` (and `_train`); `ap_at_<k>`, `chance_ap`; `warp_phase_error`,
+        `chance_phase_error`; `top1` of phases or elements with all fractions as `top1_at_<fraction>`, `train_top1`,
+        `chance_top1`; `progression_r2`, also `_at_<fraction>` and `train_`; `train_videos`, `test_videos`, `frames`. By
+        action, means over actions, and `<name>_<action>`.
     """
     splits = {"train": config.data.train_split, "test": config.data.test_split}
     with prepared(config.runtime) as device:
@@ -150,6 +152,9 @@ def measured(config: AlignmentConfig, train: Videos, test: Videos, device: torch
     if "retrieval" in config.tasks:
         rates = frame_retrieval(*test, config.ks, stride=config.stride)
         figures |= {f"ap_at_{k}": rate for k, rate in rates.items()} | {"chance_ap": chance_of_label(test[1])}
+    if "warp" in config.tasks:
+        error, chance = warp_phase_error(*test, stride=config.stride)
+        figures |= {"warp_phase_error": error, "chance_phase_error": chance}
     for fraction in config.fractions:
         at, last = f"_at_{fraction:g}", fraction == config.fractions[-1]
         if "classification" in config.tasks or "probe" in config.tasks:
@@ -169,9 +174,8 @@ def measured(config: AlignmentConfig, train: Videos, test: Videos, device: torch
                 scores = phase_accuracy(train, test, fraction)
             figures[f"top1{at}"] = scores[1]
             if last:
-                every = np.concatenate(test[1])
                 figures |= {"top1": scores[1], "train_top1": scores[0]}
-                figures["chance_top1"] = float(np.bincount(every).max() / len(every))
+                figures["chance_top1"] = chance_top1(torch.from_numpy(np.concatenate(test[1])))
         if "progression" in config.tasks and classes > 1:
             try:
                 scores = progression_r2(train, test, fraction, classes)

@@ -11,7 +11,7 @@ from vssl.methods.carl_config import Initial
 from vssl.nn.embedder_config import EmbedderConfig, TransformerEmbedderConfig
 from vssl.stages.runtime_config import RuntimeConfig
 
-Task = Literal["tau", "retrieval", "classification", "progression", "probe"]
+Task = Literal["tau", "retrieval", "classification", "progression", "warp", "probe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,11 @@ class AlignmentConfig:
     )
     block: int = knob(40, doc="frames that go through the backbone at a time", semantic=False, at_least=1)
     tasks: tuple[Task, ...] = knob(
-        ("tau", "retrieval", "classification", "progression"),
-        doc="order of neighbours, labels of neighbours, phases by logistic regression, time to events; probe: a linear "
-        "layer in place of the regression, as for FineGym",
+        ("tau", "retrieval", "classification", "progression", "warp"),
+        doc="order of neighbours, labels of neighbours, phases by logistic regression, time to events, phases of "
+        "videos warped onto one another; probe: a linear layer in place of the regression, as for FineGym",
     )
-    stride: int = knob(5, doc="every so manieth frame counts in tau and retrieval", at_least=1)
+    stride: int = knob(5, doc="every so manieth frame counts in tau, retrieval and warp", at_least=1)
     ks: tuple[int, ...] = knob((5, 10, 15), doc="retrieval: how many neighbours", at_least=1)
     fractions: tuple[float, ...] = knob(
         (0.1, 0.5, 1.0),

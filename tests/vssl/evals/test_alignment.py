@@ -14,6 +14,7 @@ from vssl.evals.alignment import (
     frame_retrieval,
     kendalls_tau,
     phase_error,
+    warp_phase_error,
 )
 from vssl.evals.dtw import align, dtw
 from vssl.evals.frame_probes import (
@@ -145,6 +146,24 @@ def test_phase_error_and_its_chance() -> None:
     assert phase_error(query, key, np.array([1, 0, 0, 4])) == 0.5
     assert chance_phase_error(query, key) == pytest.approx(0.5)
     assert chance_of_label([query]) == 0.5
+
+
+def test_warps_of_one_process_lay_its_phases_over_one_another() -> None:
+    """Three videos of three phases at their own pace; a warp by embeddings that tell no frames apart is worse."""
+    labels = [np.array(one) for one in ([0, 0, 1, 1, 2], [0, 1, 1, 1, 2, 2], [0, 0, 0, 1, 2])]
+    phases, nothing = ([make(one) for one in labels] for make in (lambda one: np.eye(3)[one], np.zeros_like))
+    error, chance = warp_phase_error(phases, labels, stride=1)
+    assert error == 0
+    pairs = list(itertools.permutations(labels, 2))
+    assert chance == pytest.approx(np.mean([(one[:, None] != other[None]).mean() for one, other in pairs]))
+    blind = [one[:, None] for one in nothing]
+    expected = [
+        (one != other[align(x, y)]).mean() for (one, other), (x, y) in zip(pairs, itertools.permutations(blind, 2))
+    ]
+    assert warp_phase_error(blind, labels, stride=1)[0] == pytest.approx(np.mean(expected)) > 0.1
+    every = [one[::2] for one in labels]
+    assert warp_phase_error(blind, labels, stride=2) == warp_phase_error([one[::2] for one in blind], every, stride=1)
+    assert np.isnan(warp_phase_error(blind[:1], labels[:1], stride=1)).all()
 
 
 def test_element_probe_learns_what_is_linear_and_repeats_itself() -> None:
