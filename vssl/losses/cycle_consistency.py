@@ -12,6 +12,9 @@ from torch import Tensor
 Penalty = Literal["regression_mse_var", "regression_mse", "regression_huber", "classification"]
 Similarity = Literal["l2", "cosine"]
 
+_SMOOTHING = 0.1  # share of a frame's label that is spread over the other frames
+_VARIANCE_WEIGHT = 0.001  # of the logarithm of the variance
+
 
 def cycle_consistency(
     embeddings: Tensor,
@@ -22,9 +25,7 @@ def cycle_consistency(
     similarity: Similarity = "l2",
     normalised_times: bool = True,
     temperature: float = 0.1,
-    label_smoothing: float = 0.1,
-    variance_weight: float = 0.001,
-    raw_logits: bool = False,
+    legacy_classification: bool = False,
 ) -> Tensor:
     """Mean penalty of all frames of all ordered pairs of sequences.
 
@@ -33,13 +34,12 @@ def cycle_consistency(
         steps: (N, T) source frames.
         lengths: (N,) frames of the videos.
         penalty: of where a frame comes back to: the squared error of its time over the variance of the way back
-            (`regression_mse_var`), the squared error, Huber's, or the cross-entropy of the frame itself.
+            (`regression_mse_var`), the squared error, Huber's, or the divergence from the frame itself
+            (`classification`).
         similarity: negative squared distance, or the dot product (`cosine`, which it is for unit vectors).
         normalised_times: times are shares of the video, else frame numbers.
         temperature: divisor of similarities, which are divided by C too.
-        label_smoothing: share of the label that is spread over the other frames.
-        variance_weight: of the logarithm of the variance, in `regression_mse_var`.
-        raw_logits: `classification` takes logits for logarithms of probabilities, as the original does by mistake.
+        legacy_classification: logits are taken for logarithms of probabilities, as in the original by mistake.
 
     Returns:
         Float32 scalar (float64 for such input).
@@ -56,10 +56,10 @@ def cycle_consistency(
         count = len(sequences)
         first, second = (~torch.eye(count, dtype=torch.bool)).nonzero(as_tuple=True)  # ordered pairs of different ones
         logits = cycle_logits(sequences[first], sequences[second], similarity, temperature)  # (P, T, T)
-        labels = smoothed_identity(logits.shape[-1], label_smoothing).to(logits)
+        labels = smoothed_identity(logits.shape[-1], _SMOOTHING).to(logits)
         if penalty == "classification":
-            found = logits if raw_logits else logits.log_softmax(dim=-1)
-            return (torch.xlogy(labels, labels) - labels * found).mean()
+            logarithms = logits if legacy_classification else logits.log_softmax(dim=-1)
+            return F.kl_div(logarithms, labels.expand_as(logits), reduction="none").mean()
         times = steps.to(logits.dtype)
         if normalised_times:
             times = times / lengths[:, None].to(logits.dtype)
@@ -71,7 +71,7 @@ def cycle_consistency(
         if penalty == "regression_huber":
             return F.smooth_l1_loss(found, expected)
         variance = (shares * (times - found[..., None]).square()).sum(dim=-1)
-        return ((expected - found).square() / variance + variance_weight * variance.log()).mean()
+        return ((expected - found).square() / variance + _VARIANCE_WEIGHT * variance.log()).mean()
 
 
 def cycle_logits(one: Tensor, other: Tensor, similarity: Similarity, temperature: float) -> Tensor:

@@ -206,8 +206,16 @@ class CARL(nn.Module):
         """Of a group of videos: (b, V, T, D), (b, V, T), (b, V), (b, V, T)."""
         config = self.config
         if config.objective == "tcc":
-            sequences = embeddings.flatten(0, 1)
-            return cycle_consistency(sequences, frames.flatten(0, 1), lengths.flatten(), penalty=config.penalty)
+            return cycle_consistency(
+                embeddings.flatten(0, 1),
+                frames.flatten(0, 1),
+                lengths.flatten(),
+                penalty=config.penalty,
+                similarity=config.similarity,
+                normalised_times=config.normalised_times,
+                temperature=config.temperature,
+                legacy_classification=config.legacy_classification,
+            )
         if config.objective == "tcn":
             return time_contrast(embeddings.flatten(0, 1))
         return sequence_contrast(

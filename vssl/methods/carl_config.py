@@ -47,7 +47,7 @@ class CARLConfig:
         "code",
         at_least=1,
     )
-    temperature: float = knob(0.1, doc="scl: divisor of cosines", above=0)
+    temperature: float = knob(0.1, doc="scl, tcc: divisor of similarities", above=0)
     variance: float = knob(10.0, doc="scl: of the Gaussian in time, frames squared", above=0)
     negatives: Literal["single_noself", "single", "batch_noself", "batch"] = knob(
         "single_noself",
@@ -63,12 +63,29 @@ class CARLConfig:
     penalty: Literal["regression_mse_var", "regression_mse", "regression_huber", "classification"] = knob(
         "regression_mse_var", doc="tcc: of where a cycle ends"
     )
+    similarity: Literal["l2", "cosine"] = knob(
+        "l2", doc="tcc: negative squared distance, or the dot product", since="0.2", neutral="l2"
+    )
+    normalised_times: bool = knob(
+        True, doc="tcc: times are shares of the video, else frame numbers", since="0.2", neutral=True
+    )
+    legacy_classification: bool = knob(
+        False,
+        doc="tcc, penalty classification: logits are taken for logarithms of probabilities, as in the public code",
+        since="0.2",
+        neutral=False,
+    )
 
     def __post_init__(self) -> None:
         if self.objective == "tcc" and self.videos_per_loss < 2:
             raise ValueError(
                 f"objective is tcc and videos_per_loss is {self.videos_per_loss}; a cycle goes through another video: "
                 "set it to at least 2"
+            )
+        if self.legacy_classification and (self.objective, self.penalty) != ("tcc", "classification"):
+            raise ValueError(
+                f"legacy_classification is true, objective is {self.objective} and penalty is {self.penalty}; it goes "
+                "with tcc and classification: set them, or leave it out"
             )
         if self.negatives.startswith("batch") and self.objective == "scl" and self.videos_per_loss < 2:
             raise ValueError(

@@ -1,13 +1,14 @@
 """TCC's and TCN's objectives against the original's numbers and slow twins."""
 
 import math
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 from tests.goldens import golden_tensors
-from vssl.losses.cycle_consistency import cycle_consistency, cycle_logits, smoothed_identity
+from vssl.losses.cycle_consistency import Penalty, Similarity, cycle_consistency, cycle_logits, smoothed_identity
 from vssl.losses.time_contrast import time_contrast
 
 TCC = golden_tensors("tcc_loss", "carl")
@@ -25,7 +26,7 @@ def test_cycle_consistency_golden(name: str) -> None:
         penalty=penalty,
         similarity=similarity,
         normalised_times=times == "norm",
-        raw_logits=True,
+        legacy_classification=True,
     )
     loss.backward()
     torch.testing.assert_close(loss, TCC[name], rtol=1e-6, atol=1e-9)
@@ -40,8 +41,8 @@ def test_the_way_there_and_back_golden() -> None:
     torch.testing.assert_close(smoothed_identity(len(one), 0.1), TCC["pair01_labels"], rtol=1e-6, atol=0)
 
 
-def slow_cycle(embeddings: Tensor, times: Tensor) -> float:
-    """regression_mse_var with l2, frame by frame."""
+def slow_cycle(embeddings: Tensor, times: Tensor, penalty: str) -> float:
+    """By squared distances, frame by frame."""
     count, slots, size = embeddings.shape
     near, far = 1 - 0.1, 0.1 / (slots - 1)
     penalties = []
@@ -53,28 +54,39 @@ def slow_cycle(embeddings: Tensor, times: Tensor) -> float:
                 nearest = sum(w * other for w, other in zip(weights, embeddings[j]))
                 back = [-float((nearest - own).square().sum()) / size / 0.1 for own in embeddings[i]]
                 shares = torch.tensor(back, dtype=torch.float64).softmax(0).tolist()
-                expected = sum((near if s == t else far) * float(times[i, s]) for s in range(slots))
-                found = sum(share * float(times[i, s]) for s, share in enumerate(shares))
+                wanted = [near if s == t else far for s in range(slots)]
+                expected, found = (sum(w * float(times[i, s]) for s, w in enumerate(of)) for of in (wanted, shares))
                 variance = sum(share * (float(times[i, s]) - found) ** 2 for s, share in enumerate(shares))
-                penalties.append((expected - found) ** 2 / variance + 0.001 * math.log(variance))
+                error = abs(expected - found)
+                penalties.append(
+                    {
+                        "regression_mse_var": error**2 / variance + 0.001 * math.log(variance),
+                        "regression_mse": error**2,
+                        "regression_huber": error - 0.5 if error > 1 else error**2 / 2,
+                        "classification": sum(w * math.log(w / s) for w, s in zip(wanted, shares)) / slots,
+                    }[penalty]
+                )
     return sum(penalties) / len(penalties)
 
 
-def test_cycle_consistency_equals_its_slow_twin() -> None:
+@pytest.mark.parametrize("penalty", get_args(Penalty))
+@pytest.mark.parametrize("normalised", [True, False])
+def test_cycle_consistency_equals_its_slow_twin(penalty: Any, normalised: bool) -> None:
     generator = torch.Generator().manual_seed(1)
     embeddings = torch.randn(3, 5, 4, dtype=torch.float64, generator=generator)
     lengths = torch.tensor([10, 20, 30])
     steps = torch.stack([torch.randperm(10, generator=generator)[:5].sort().values for _ in lengths])
-    found = cycle_consistency(embeddings, steps, lengths)
-    assert float(found) == pytest.approx(slow_cycle(embeddings, steps.double() / lengths[:, None]), rel=1e-9)
+    found = cycle_consistency(embeddings, steps, lengths, penalty=penalty, normalised_times=normalised)
+    times = steps.double() / lengths[:, None] if normalised else steps.double()
+    assert float(found) == pytest.approx(slow_cycle(embeddings, times, penalty), rel=1e-9)
 
 
-def test_classification_is_a_cross_entropy_unless_the_original_is_asked_for() -> None:
+def test_classification_is_a_divergence_unless_the_original_is_asked_for() -> None:
     """The original hands logits to a divergence that expects logarithms of probabilities, and so falls below 0."""
-    far_apart = torch.eye(6).repeat(2, 1, 1) * 20
-    steps, lengths = torch.arange(6).expand(2, 6), torch.tensor([6, 6])
-    sharp = cycle_consistency(far_apart, steps, lengths, penalty="classification", label_smoothing=0.0)
-    assert 0 <= float(sharp) < 1e-6
+    steps, lengths = TCC["steps"], TCC["seq_lens"]
+    for similarity in get_args(Similarity):
+        found = cycle_consistency(TCC["embs"], steps, lengths, penalty="classification", similarity=similarity)
+        assert float(found) >= 0
     assert any(float(TCC[name]) < 0 for name in TCC_CASES if name.startswith("classification"))
 
 

@@ -210,6 +210,7 @@ def test_groups_of_videos_do_not_know_of_one_another() -> None:
     [
         {"objective": "tcc", "videos_per_loss": 2},
         {"objective": "tcc", "videos_per_loss": 2, "penalty": "classification", "unit_embeddings": False},
+        {"objective": "tcc", "videos_per_loss": 2, "similarity": "cosine", "normalised_times": False},
         {"objective": "tcn"},
         {"objective": "scl", "embedder": {"name": "frame", "fc_dims": [8, 8], "embedding_dim": 6}},
         {"objective": "scl", "embedder": {"name": "conv", "conv_dim": 4, "fc_dims": [8, 8], "embedding_dim": 6}},
@@ -300,6 +301,7 @@ def test_what_does_not_go_together_is_refused() -> None:
     for knobs, word in (
         ({"objective": "tcc"}, "another video"),
         ({"negatives": "batch"}, "no other videos"),
+        ({"legacy_classification": True}, "goes with tcc and classification"),
         ({"embedder": {"name": "transformer", "dim": 9, "heads": 2}}, "multiple of heads"),
     ):
         with pytest.raises(ConfigError, match=word):
