@@ -54,3 +54,15 @@ class FrameEmbedderConfig:
 
 
 EmbedderConfig = TransformerEmbedderConfig | ConvEmbedderConfig | FrameEmbedderConfig
+
+
+def refuse_unread_context(embedder: EmbedderConfig, num_context_frames: int) -> None:
+    """
+    Raises:
+        ValueError: frames come with a context that the embedder does not read.
+    """
+    if embedder.name == "transformer" and num_context_frames != 1:
+        raise ValueError(
+            f"data.sampling.num_context_frames is {num_context_frames}, which a transformer embedder does not read; "
+            "set it to 1, or take an embedder of name conv or frame"
+        )

@@ -8,7 +8,7 @@ from vssl.config import knob, nested
 from vssl.data.dataset_config import EvaluationClipsConfig
 from vssl.data.sampling_config import LongConfig
 from vssl.methods.carl_config import Initial
-from vssl.nn.embedder_config import EmbedderConfig, TransformerEmbedderConfig
+from vssl.nn.embedder_config import EmbedderConfig, TransformerEmbedderConfig, refuse_unread_context
 from vssl.stages.runtime_config import RuntimeConfig
 
 Task = Literal["tau", "retrieval", "classification", "progression", "warp", "probe"]
@@ -65,6 +65,7 @@ class AlignmentConfig:
             raise ValueError(
                 f"data.sampling.name is {self.data.sampling.name}, and alignment embeds whole videos; set it to long"
             )
+        refuse_unread_context(self.embedder, self.data.sampling.num_context_frames)
         if {"classification", "probe"} <= set(self.tasks):
             raise ValueError("tasks holds classification and probe, which are two ways to one number; keep one")
         if not self.fractions or not self.ks or not self.tasks:

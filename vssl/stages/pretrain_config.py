@@ -22,6 +22,7 @@ from vssl.methods.carl_config import CARLConfig
 from vssl.methods.fgkvmem_config import FGKVMemConfig
 from vssl.methods.maskfeat_config import MaskFeatConfig
 from vssl.methods.vicc_config import ViCCConfig
+from vssl.nn.embedder_config import refuse_unread_context
 from vssl.optim_config import CosineConfig, OptimConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
 from vssl.stages.knn_monitor_config import KNNMonitorConfig
 from vssl.stages.runtime_config import RuntimeConfig
@@ -105,6 +106,12 @@ class PretrainConfig:
                     f"global_batch_size is {self.global_batch_size}; {self.method.name} compares videos: set it to at "
                     "least 2"
                 )
+            if isinstance(self.augment, SequenceAugmentConfig):
+                fitting = {"vicc": "two-view", "fgkvmem": "clip-pair", "maskfeat": "random-resized-crop"}
+                raise ValueError(
+                    f"augment.name is sequence, whose long views method carl alone reads, and method.name is "
+                    f"{self.method.name}; set augment.name to {fitting[self.method.name]}"
+                )
             return
         needed = {
             "data.sampling.name": (isinstance(self.data.sampling, LongConfig), self.data.sampling.name, "long"),
@@ -119,18 +126,14 @@ class PretrainConfig:
                 )
         assert isinstance(self.data.sampling, LongConfig)
         assert isinstance(self.augment, SequenceAugmentConfig)
-        views, context = self.augment.num_views, self.data.sampling.num_context_frames
+        views = self.augment.num_views
         if self.method.objective == "scl" and views != 2:
             raise ValueError(f"augment.num_views is {views} and method.objective is scl, which compares 2; set it to 2")
         if self.method.objective == "tcn" and self.data.sampling.frames != "pairs":
             raise ValueError(
                 f"data.sampling.frames is {self.data.sampling.frames} and method.objective is tcn; set it to pairs"
             )
-        if self.method.embedder.name == "transformer" and context != 1:
-            raise ValueError(
-                f"data.sampling.num_context_frames is {context}, which a transformer embedder does not read; set it to "
-                "1, or take method.embedder.name=conv"
-            )
+        refuse_unread_context(self.method.embedder, self.data.sampling.num_context_frames)
         _refuse_remainder(
             "global_batch_size", self.global_batch_size, "method.videos_per_loss", self.method.videos_per_loss
         )

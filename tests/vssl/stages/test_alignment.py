@@ -207,6 +207,7 @@ def test_what_cannot_be_evaluated_is_refused() -> None:
         ({"data": {"dataset": {"name": "p"}}}, "set it to long"),
         ({"tasks": ["classification", "probe"]}, "keep one"),
         ({"fractions": []}, "each need a value"),
+        ({"data": DATA | {"sampling": {"name": "long", "num_context_frames": 2}}}, "set it to 1, or take an embedder"),
     ):
         with pytest.raises(ConfigError, match=word):
             aligning(**changes)

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.tiny_stages import clips, framing, pretraining
-from vssl.config import ConfigError
+from tests.tiny_stages import clips, framing, masking, pretraining, remembering
+from vssl.config import ConfigError, build, to_mapping
+from vssl.stages.pretrain_config import PretrainConfig
 
 METHOD = {"name": "carl", "proj_dim": 6}
 
@@ -28,6 +29,16 @@ METHOD = {"name": "carl", "proj_dim": 6}
 def test_what_does_not_go_together_is_refused(changes: dict[str, Any], word: str) -> None:
     with pytest.raises(ConfigError, match=word):
         framing(**changes)
+
+
+@pytest.mark.parametrize(
+    ("method", "accepted"), [("vicc", "two-view"), ("fgkvmem", "clip-pair"), ("maskfeat", "random-resized-crop")]
+)
+def test_long_views_go_with_carl_alone(method: str, accepted: str) -> None:
+    others = {"vicc": lambda: pretraining("rgb"), "fgkvmem": remembering, "maskfeat": masking}
+    given = to_mapping(others[method]()) | {"augment": {"name": "sequence"}}
+    with pytest.raises(ConfigError, match=f"method.name is {method}; set augment.name to {accepted}"):
+        build(PretrainConfig, given)
 
 
 def test_one_video_is_a_batch_for_carl_alone() -> None:
