@@ -3,7 +3,6 @@
 Source: TCC (Dwibedi et al., CVPR 2019) and CARL (Chen et al., CVPR 2022, arXiv:2203.14957), and its public code.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,7 +56,7 @@ def progression(labels: Labels, num_phases: int) -> NDArray[np.float64]:
 
 
 def progression_r2(train: Videos, test: Videos, fraction: float, num_phases: int) -> tuple[float, float]:
-    """R squared on train and test of one linear regression for each phase's end, over all frames; the mean of them.
+    """R squared on train and test of a linear regression of each phase's end, over all frames; the mean over phases.
 
     Args:
         train, test: embeddings and labels.
@@ -72,9 +71,8 @@ def progression_r2(train: Videos, test: Videos, fraction: float, num_phases: int
     for embeddings, labels in ((train[0][:count], train[1][:count]), test):
         targets = np.concatenate([progression(one, num_phases) for one in labels])
         sets.append((np.concatenate(embeddings), targets))
-    models = [LinearRegression().fit(sets[0][0], target) for target in sets[0][1].T]
-    scores = [[model.score(x, target) for model, target in zip(models, y.T)] for x, y in sets]
-    return float(np.mean(scores[0])), float(np.mean(scores[1]))
+    model = LinearRegression().fit(*sets[0])
+    return float(model.score(*sets[0])), float(model.score(*sets[1]))
 
 
 def element_accuracy(
@@ -110,16 +108,13 @@ def element_accuracy(
     x = [torch.from_numpy(np.asarray(one, dtype=np.float32)).to(device) for one in train[0][:count]]
     y = [torch.from_numpy(one).to(device) for one in train[1][:count]]
     generator = torch.Generator().manual_seed(seed)
-    bound = 1 / math.sqrt(x[0].shape[1])
-    layer = nn.Linear(x[0].shape[1], num_classes)
-    for parameter in layer.parameters():  # as torch starts one, from a generator of its own
-        with torch.no_grad():
-            parameter.copy_((2 * torch.rand(parameter.shape, generator=generator) - 1) * bound)
-    layer.to(device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layer = nn.Linear(x[0].shape[1], num_classes).to(device)
     optimizer = torch.optim.SGD(layer.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
+    rates = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     batch_size = min(batch_size, count)
-    for epoch in range(epochs):
-        optimizer.param_groups[0]["lr"] = probe_rate(lr, epoch, epochs)
+    for _ in range(epochs):
         order = torch.randperm(count, generator=generator).tolist()
         for first in range(0, count - batch_size + 1, batch_size):
             videos = order[first : first + batch_size]
@@ -127,6 +122,7 @@ def element_accuracy(
             optimizer.zero_grad()
             F.cross_entropy(logits, torch.cat([y[video] for video in videos])).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+        rates.step()
     with torch.no_grad():
 
         def hits(embeddings: Sequence[Embeddings], labels: Sequence[Labels]) -> float:
@@ -138,8 +134,3 @@ def element_accuracy(
             return right / total
 
         return hits(train[0][:count], train[1][:count]), hits(*test)
-
-
-def probe_rate(lr: float, epoch: int, epochs: int) -> float:
-    """Learning rate of `element_accuracy` in an epoch."""
-    return lr * (1 + math.cos(math.pi * epoch / epochs)) / 2

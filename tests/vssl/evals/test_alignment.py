@@ -2,9 +2,11 @@
 
 import itertools
 import re
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from tests.goldens import golden
@@ -22,7 +24,6 @@ from vssl.evals.frame_probes import (
     element_accuracy,
     first_videos,
     phase_accuracy,
-    probe_rate,
     progression,
     progression_r2,
 )
@@ -181,9 +182,18 @@ def test_element_probe_learns_what_is_linear_and_repeats_itself() -> None:
     assert element_accuracy(train, test, 0.01, **arguments)[1] > 0.5  # a batch at least
 
 
-def test_element_probes_rate_golden() -> None:
-    expected = golden("lr_schedules", "carl")["finegym_probe"]
-    found = [probe_rate(expected[0], epoch, len(expected)) for epoch in range(len(expected))]
+def test_element_probes_rate_golden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In force at each step of a training that has one step an epoch."""
+    expected, found = golden("lr_schedules", "carl")["finegym_probe"], []
+    step = torch.optim.SGD.step
+
+    def watched(self: torch.optim.SGD, *arguments: Any) -> Any:
+        found.append(self.param_groups[0]["lr"])
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", watched)
+    one = ([np.eye(2)], [np.array([0, 1])])
+    element_accuracy(one, one, 1.0, num_classes=2, lr=expected[0], epochs=len(expected), batch_size=1)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
