@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from tests import miniatures
+from tests.frame_sources import labelled_source, phases_source
 from tests.gloo import run_ranks
 from vssl.artifacts import Artifact, StageFolder, read_json
 from vssl.config import ConfigError, build
-from vssl.data.dataset_config import DatasetConfig
-from vssl.data.prepare import prepare
 from vssl.run import Run, StageError, Stopped
 from vssl.stages import alignment, pretrain
 from vssl.stages.alignment_config import AlignmentConfig
@@ -23,7 +22,7 @@ EMBEDDER = {
     "embedding_dim": 16,
 }  # fmt: skip
 BACKBONE = {"name": "tiny_frames", "width": 4}
-DATA = {"dataset": {"name": "p"}, "num_frames": 16, "crop_size": 32, "sampling": {"name": "long"}}
+DATA = {"dataset": {"name": "p"}, "num_frames": 24, "crop_size": 32, "sampling": {"name": "long"}}
 PHASES, PRETRAINING_SEED = 4, 31
 
 
@@ -35,24 +34,16 @@ def aligning(**changes: Any) -> AlignmentConfig:
     return build(AlignmentConfig, given | changes)
 
 
-def source(root: Path, **knobs: Any) -> Artifact:
-    lists = {"train": "train.pkl", "val": "val.pkl"}
-    config = build(DatasetConfig, {"name": "p", "layout": "lists", "lists": lists} | knobs)
-    record = prepare(config, root / "sources", lambda text: None)
-    return Artifact(type="dataset", path=root / "sources" / config.key(), digest=record["digest"], origin="source:p")
-
-
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    knobs = {"name": "phases", "videos_train": 8, "videos_val": 4, "phases": PHASES, "size": 32, "frames": [24, 40]}
-    return source(tmp_path_factory.mktemp("phases"), generated=knobs)
+    return phases_source(tmp_path_factory.mktemp("phases"), phases=PHASES)
 
 
 @pytest.fixture(scope="module")
 def actions(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """PennAction in miniature: of three actions one is in both splits, in a video of six frames each."""
     root = tmp_path_factory.mktemp("actions")
-    return source(root, path=str(miniatures.penn_action(root / "penn_action")))
+    return labelled_source(root, path=str(miniatures.penn_action(root / "penn_action")))
 
 
 def run_in(folder: Path, function: Callable[..., Any], config: Any, inputs: Any, **arguments: Any) -> dict[str, float]:
@@ -66,12 +57,12 @@ def trained(dataset: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path
     """The folder of an alignment of a network that learned for half a minute's worth of steps."""
     root = tmp_path_factory.mktemp("trained")
     method = {"name": "carl", "frozen_layers": 0, "recompute": False, "embedder": EMBEDDER, "proj_dim": 8}
+    views = {"name": "sequence", "flip_probability": 0.0, "jitter": [0.4, 0.4, 0.4, 0.1], "blur_probability": 0.0}
     config = build(
         PretrainConfig,
         {
-            "seed": PRETRAINING_SEED, "epochs": 20, "global_batch_size": 2, "backbone": BACKBONE, "data": DATA,
-            "method": method,
-            "augment": {"name": "sequence", "flip_probability": 0.0}, "optim": {"name": "adam", "base_lr": 0.002},
+            "seed": PRETRAINING_SEED, "epochs": 30, "global_batch_size": 2, "backbone": BACKBONE, "data": DATA,
+            "method": method, "augment": views, "optim": {"name": "adam", "base_lr": 0.005},
             "schedule": {"name": "open_cosine"}, "runtime": {"threads": 1, "device": "cpu"},
         },
     )  # fmt: skip
@@ -119,18 +110,21 @@ def test_point_14_embeddings_have_length_one_and_come_before_the_projector(train
 def test_a_network_that_learned_is_worth_more_than_before(trained: Path, untrained: Path) -> None:
     """By every measure, on videos that it has not seen, without codes of positions and with labels for none."""
     after, before = metrics_of(trained), metrics_of(untrained)
-    assert after["kendalls_tau"] > before["kendalls_tau"] + 0.3
+    assert after["kendalls_tau"] > before["kendalls_tau"] + 0.5
     assert after["ap_at_5"] > before["ap_at_5"] + 0.1
-    assert after["top1"] > before["top1"] + 0.1
-    assert after["progression_r2"] > before["progression_r2"] + 0.3
-    assert after["warp_phase_error"] < before["warp_phase_error"] - 0.1
+    assert after["top1"] > before["top1"] + 0.3
+    assert after["progression_r2"] > 0.5 > 0 > before["progression_r2"]
 
 
-def test_the_warp_lays_phases_over_one_another_better_than_chance(trained: Path) -> None:
-    """What the film shows: over all ordered pairs of test videos."""
-    metrics = metrics_of(trained)
-    assert metrics["chance_phase_error"] > 0.6
-    assert metrics["warp_phase_error"] < 0.5 * metrics["chance_phase_error"]
+def test_the_warp_lays_phases_over_one_another(trained: Path, untrained: Path) -> None:
+    """What the film shows, over all ordered pairs of test videos.
+
+    Far from chance it is whatever the embeddings say, since every warp begins and ends with the videos.
+    """
+    after, before = metrics_of(trained), metrics_of(untrained)
+    assert after["chance_phase_error"] > 0.7
+    assert after["warp_phase_error"] < 0.75 * before["warp_phase_error"]
+    assert after["warp_phase_error"] < 0.25 * after["chance_phase_error"]
 
 
 def _on_a_rank(config: dict[str, Any], dataset: Artifact, folder: str) -> int:
@@ -139,13 +133,15 @@ def _on_a_rank(config: dict[str, Any], dataset: Artifact, folder: str) -> int:
     return 0
 
 
-def test_point_14_two_ranks_embed_what_one_does(dataset: Artifact, tmp_path: Path) -> None:
-    config = {"tasks": ["tau", "warp"]}
-    _on_a_rank(config, dataset, str(tmp_path / "one"))
-    run_ranks(_on_a_rank, 2, config, dataset, str(tmp_path / "two"))
+def test_point_14_two_ranks_embed_what_one_does(actions: Artifact, tmp_path: Path) -> None:
+    """Of the one test video rank 0 has none."""
+    config = {"tasks": ["classification"], "fractions": [1.0]}
+    _on_a_rank(config, actions, str(tmp_path / "one"))
+    run_ranks(_on_a_rank, 2, config, actions, str(tmp_path / "two"))
     for split in ("train", "val"):
         one, two = exported(tmp_path / "one", split), exported(tmp_path / "two", split)
         assert list(one) == list(two)
+        assert len(one) == (4 if split == "train" else 1)
         for name in one:
             np.testing.assert_allclose(two[name]["embeddings"], one[name]["embeddings"], atol=1e-6)
     assert metrics_of(tmp_path / "two") == pytest.approx(metrics_of(tmp_path / "one"), abs=1e-6)
