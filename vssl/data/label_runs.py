@@ -50,6 +50,13 @@ def runs_table(runs: Mapping[str, tuple[Run, ...]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["video_id", "start", "stop", "label"])
 
 
+def labels_at(labels: Labels, steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Labels of the frames of these numbers, in their shape; UNLABELLED for numbers outside of the video."""
+    inside = (steps >= 0) & (steps < len(labels))
+    found: NDArray[np.int64] = np.where(inside, labels[steps.clip(0, len(labels) - 1)], UNLABELLED)
+    return found
+
+
 def load_frame_labels(folder: Path) -> dict[str, Labels]:
     """Video id -> (frames,) labels, -1 where a frame has none, of a dataset prepared in a folder.
 

@@ -2,10 +2,11 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
@@ -14,6 +15,7 @@ from vssl.config import ConfigError
 from vssl.data.augment import normalise
 from vssl.data.clips import MODALITIES, ClipDataset, Sample
 from vssl.data.decode import BrokenVideo
+from vssl.data.label_runs import Labels, labels_at
 from vssl.data.looks import apply_looks
 from vssl.data.reader import Reader
 from vssl.randomness import stream
@@ -29,6 +31,7 @@ class Batch(TypedDict):
     labels: Tensor  # (B,) int64
     steps: Tensor  # (B, V, T) int64 frame numbers of the views' slots, outside of the video where one is masked
     lengths: Tensor  # (B,) int64 frames of the videos
+    frame_labels: NotRequired[Tensor]  # (B, V, T) int64, -1 where a slot is masked or its frame has no label
     video_ids: list[str]
 
 
@@ -67,6 +70,7 @@ class TrainLoader:
         looks_on_device: colours, blur and flips are computed there, a batch at once, and not where videos are read.
         repeats: how often each video that an epoch shows comes in it, side by side and each time augmented anew
             (arXiv:1902.05509); the epoch is as long as ever, and shows only one video in so many.
+        frame_labels: of all videos, by id, for batches that are to hold those of their slots.
 
     Raises:
         ConfigError: the batch is larger than the dataset or not divisible by the ranks.
@@ -85,6 +89,7 @@ class TrainLoader:
         device: torch.device | str = "cpu",
         looks_on_device: bool = False,
         repeats: int = 1,
+        frame_labels: Mapping[str, Labels] | None = None,
     ) -> None:
         if global_batch_size % world_size:
             fitting = [n for n in range(1, global_batch_size + 1) if global_batch_size % n == 0]
@@ -104,6 +109,7 @@ class TrainLoader:
         self._rank, self._world_size = rank, world_size
         self._device = torch.device(device)
         self._looks_on_device = looks_on_device
+        self._frame_labels = frame_labels
         fetch = _EpochSamples(dataset, seed, finish=not looks_on_device, repeats=repeats)
         pin = self._device.type == "cuda"
         self._reader = Reader(fetch, _collate_samples, name=fetch.name, workers=workers, prefetch=prefetch, pin=pin)
@@ -121,13 +127,18 @@ class TrainLoader:
         ]
         for read in self._reader.read(keys):
             self._report(read["broken"])
-            yield Batch(
+            batch = Batch(
                 streams={name: self._to_device(name, read) for name in read["streams"]},
                 labels=read["labels"].to(self._device, non_blocking=True),
                 steps=read["steps"].to(self._device, non_blocking=True),
                 lengths=read["lengths"].to(self._device, non_blocking=True),
                 video_ids=read["video_ids"],
             )
+            if self._frame_labels is not None:
+                of_videos = (self._frame_labels[name] for name in read["video_ids"])
+                labels = [labels_at(known, steps.numpy()) for known, steps in zip(of_videos, read["steps"])]
+                batch["frame_labels"] = torch.from_numpy(np.stack(labels)).to(self._device, non_blocking=True)
+            yield batch
 
     def close(self) -> None:
         """End the loader processes, and say how many videos broke in each, if any did."""

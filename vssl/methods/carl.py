@@ -1,6 +1,6 @@
 """CARL: embeddings of the frames of long videos by sequence contrast (Chen et al., CVPR 2022, arXiv:2203.14957)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from vssl.backbones.frames import FrameResNet50, TinyFrames, apply_parts
 from vssl.config import ConfigError
 from vssl.distributed import rank
 from vssl.losses.cycle_consistency import cycle_consistency
+from vssl.losses.frame_cross_entropy import frame_cross_entropy
 from vssl.losses.sequence_contrast import sequence_contrast
 from vssl.losses.time_contrast import time_contrast
 from vssl.methods import Position
@@ -120,7 +121,7 @@ class Projector(nn.Module):
 
 
 class CARL(nn.Module):
-    """Two views of a video are embedded frame by frame, and follow one another's time.
+    """Two views of a video are embedded frame by frame, and follow one another's time; or what that is compared with.
 
     Args:
         config: the objective.
@@ -138,8 +139,9 @@ class CARL(nn.Module):
             block=config.block,
             recompute=config.recompute,
         )
-        size = config.proj_dim if config.objective == "scl" else 0
-        self.projector = Projector(config.embedder.embedding_dim, size, size) if size else None
+        size, dim = config.proj_dim if config.objective == "scl" else 0, config.embedder.embedding_dim
+        self.projector = Projector(dim, size, size) if size else None
+        self.classifier = nn.Linear(dim, config.num_classes) if config.objective == "supervised" else None
 
     @classmethod
     def from_config(
@@ -164,12 +166,14 @@ class CARL(nn.Module):
 
         Args:
             batch: `streams`: modality -> (B, V, 3, T * context, H, W), V views of each of this rank's B videos; `steps`
-                (B, V, T) frame numbers, outside of the video where a slot shows nothing; `lengths` (B,) of the videos.
+                (B, V, T) frame numbers, outside of the video where a slot shows nothing; `lengths` (B,) of the videos;
+                for the supervised objective `frame_labels` (B, V, T), below 0 where there is none.
             position: where training stands.
 
         Returns:
-            Float32 scalar; `spread` of the embeddings of a video's frames (1: as noise, 0: all alike), and of two views
-            `time_error`: how far a frame's nearest one in the other view is from it, as a share of the video.
+            Float32 scalar; `spread` of the embeddings of a video's frames (1: as noise, 0: all alike), of two views
+            `time_error`: how far a frame's nearest one in the other view is from it, as a share of the video, and of
+            the supervised objective `accuracy`.
 
         Raises:
             ConfigError: the rank's videos are no whole groups.
@@ -185,22 +189,32 @@ class CARL(nn.Module):
         mask = (steps >= 0) & (steps < lengths[:, None, None])
         frames = steps.clamp(min=0).minimum(lengths[:, None, None] - 1)
         seen = mask.flatten(0, 1)
+        drop = self._dropout(videos, views, position) if self.training else keep_all
         embeddings = self.encoder(
             clips.flatten(0, 1),
             seen | ~seen.any(dim=1, keepdim=True),  # a view that shows nothing, of a video of a frame or two, sees all
             num_context_frames=clips.shape[3] // count,
-            drop=self._dropout(videos, views, position) if self.training else keep_all,
+            drop=drop,
         )  # (B V, T, D)
         with torch.autocast(clips.device.type, enabled=False):
             if self.projector is not None:
                 embeddings = self.projector(embeddings)
             if self.config.objective == "scl" or self.config.unit_embeddings:
                 embeddings = F.normalize(embeddings, dim=2)
-            embeddings = torch.unflatten(embeddings, 0, (videos, views))
-            lengths = lengths[:, None].expand(-1, views)
-            groups = (torch.split(part, self.config.videos_per_loss) for part in (embeddings, frames, lengths, mask))
-            loss = torch.stack([self._loss(*group) for group in zip(*groups)]).mean()
-            return loss, _figures(embeddings.detach(), frames, lengths, mask)
+            lengths, shape = lengths[:, None].expand(-1, views), (videos, views)
+            figures = _figures(torch.unflatten(embeddings.detach(), 0, shape), frames, lengths, mask)
+            if self.classifier is not None:
+                logits = self.classifier(drop(embeddings, self.config.embedder.dropout))  # (B V, T, K)
+                labels = batch["frame_labels"].to(clips.device)
+                parts = self._groups(torch.unflatten(logits, 0, shape), labels, mask)
+                losses, hits = zip(*(frame_cross_entropy(*group) for group in parts))
+                return torch.stack(losses).mean(), figures | {"accuracy": torch.stack(hits).mean()}
+            parts = self._groups(torch.unflatten(embeddings, 0, shape), frames, lengths, mask)
+            return torch.stack([self._loss(*group) for group in parts]).mean(), figures
+
+    def _groups(self, *parts: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """What is of all videos, for each group of them whose frames are averaged."""
+        return zip(*(torch.split(part, self.config.videos_per_loss) for part in parts))
 
     def _loss(self, embeddings: Tensor, frames: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
         """Of a group of videos: (b, V, T, D), (b, V, T), (b, V), (b, V, T)."""
@@ -248,10 +262,11 @@ class CARL(nn.Module):
         """Nothing to do."""
 
     def weights(self) -> dict[str, Tensor]:
-        """`backbone.*`, `embedder.*`, and of sequence contrast `projector.*`, which evaluations leave out."""
+        """`backbone.*`, `embedder.*`, and `projector.*` or `classifier.*`, which evaluations leave out."""
         tensors = self.encoder.state_dict()
-        if self.projector is not None:
-            tensors |= {f"projector.{name}": tensor for name, tensor in self.projector.state_dict().items()}
+        for name, head in (("projector", self.projector), ("classifier", self.classifier)):
+            if head is not None:
+                tensors |= {f"{name}.{key}": tensor for key, tensor in head.state_dict().items()}
         return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
 
 

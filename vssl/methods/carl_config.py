@@ -17,11 +17,12 @@ class CARLConfig:
     bn_group_size: ClassVar[None] = None  # batch normalisation is over the global batch, as in the original
 
     name: Literal["carl"] = "carl"
-    objective: Literal["scl", "tcc", "tcn"] = knob(
+    objective: Literal["scl", "tcc", "tcn", "supervised"] = knob(
         "scl",
         doc="scl: sequence contrast of two views of a video; tcc: cycles through other videos; tcn: a frame and one "
-        "shortly before it",
+        "shortly before it; supervised: the labels of frames",
     )
+    num_classes: int = knob(0, doc="supervised: how many labels frames have", at_least=0, since="0.2", neutral=0)
     embedder: EmbedderConfig = nested(TransformerEmbedderConfig, doc="from maps of frames to embeddings")
     initial: Initial = knob(
         "none",
@@ -40,7 +41,7 @@ class CARLConfig:
     )
     recompute: bool = knob(True, doc="activations of the backbone are computed twice and not kept", semantic=False)
     proj_dim: int = knob(128, doc="scl: hidden and output size of the projector; 0: none", at_least=0)
-    unit_embeddings: bool = knob(True, doc="tcc, tcn: embeddings have length 1 before the loss")
+    unit_embeddings: bool = knob(True, doc="all but scl: embeddings have length 1 before the loss or the classifier")
     videos_per_loss: int = knob(
         1,
         doc="videos that are compared with one another, and whose frames are averaged: those of one GPU in the public "
@@ -81,6 +82,11 @@ class CARLConfig:
             raise ValueError(
                 f"objective is tcc and videos_per_loss is {self.videos_per_loss}; a cycle goes through another video: "
                 "set it to at least 2"
+            )
+        if (self.objective == "supervised") != (self.num_classes > 1):
+            raise ValueError(
+                f"objective is {self.objective} and num_classes is {self.num_classes}; supervised takes the number of "
+                "labels that frames have, as 5 of pouring or 99 of finegym99, all others 0"
             )
         if self.legacy_classification and (self.objective, self.penalty) != ("tcc", "classification"):
             raise ValueError(

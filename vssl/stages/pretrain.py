@@ -10,6 +10,7 @@ from torch import nn
 from vssl.artifacts import Inputs, one
 from vssl.checkpoint import identity
 from vssl.data.clips import ClipDataset
+from vssl.data.label_runs import Labels
 from vssl.data.loader import TrainLoader
 from vssl.data.view_makers import view_for_pretraining
 from vssl.device import placed, prepared
@@ -28,7 +29,7 @@ from vssl.stages.knn_monitor import Monitor, knn_monitor
 from vssl.stages.model_card import write_model_card
 from vssl.stages.pretrain_config import PretrainConfig
 from vssl.stages.report import plot, training_figures
-from vssl.stages.sources import clips, header, stream_weights, train_loader
+from vssl.stages.sources import clips, frame_labels, header, stream_weights, train_loader
 from vssl.weights import save_weights
 
 
@@ -49,7 +50,7 @@ def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
         method = placed(_method(config, inputs, run), config.runtime, device)
         usage = prototype_usage(method)
-        loader = train_loader(config, dataset, device)
+        loader = train_loader(config, dataset, device, frame_labels=_frame_labels(config, dataset, inputs))
         try:
             watch = knn_monitor(config, method, inputs, run, device=device)
             _train(config, method, loader, inputs, run, device, watch, usage)
@@ -68,6 +69,24 @@ def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
             plot(run, "assignments.png", lambda _, path: assignment_histogram(counts, path))
             plot(run, "prototypes.png", partial(usage_curve, prototypes=len(counts)))
     return figures
+
+
+def _frame_labels(config: PretrainConfig, dataset: ClipDataset, inputs: Inputs) -> dict[str, Labels] | None:
+    """For the objective that learns from them.
+
+    Raises:
+        StageError: a video has none, or they are more than the classifier tells apart.
+    """
+    if not isinstance(config.method, CARLConfig) or config.method.objective != "supervised":
+        return None
+    labels = frame_labels(inputs, dataset.video_ids, config.data.train_split)
+    count = 1 + max(int(labels[name].max()) for name in dataset.video_ids)
+    if count > config.method.num_classes:
+        raise StageError(
+            f"method.num_classes is {config.method.num_classes} and frames of the split {config.data.train_split} have "
+            f"{count} labels; set it to that"
+        )
+    return labels
 
 
 def _method(config: PretrainConfig, inputs: Inputs, run: Run) -> Any:

@@ -1,6 +1,6 @@
 """What a stage reads: clips of a split, and a backbone with the weights that were bound to it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from vssl.backbones.vit_video import VideoTransformer
 from vssl.config import ConfigError, to_mapping
 from vssl.data.clips import ClipDataset
 from vssl.data.dataset_config import ClipsConfig
+from vssl.data.label_runs import Labels, load_frame_labels
 from vssl.data.loader import TrainLoader
 from vssl.data.views import ViewMaker
 from vssl.device import placed
@@ -41,6 +42,22 @@ def clips(config: ClipsConfig, split: str, inputs: Inputs, *, seed: int, view: V
     return ClipDataset(config, split, dataset=dataset, motion=one(inputs, "motion"), seed=seed, view=view)
 
 
+def frame_labels(inputs: Inputs, video_ids: Iterable[str], split: str) -> dict[str, Labels]:
+    """Video id -> labels of its frames, of all videos of the dataset; of these every one has some.
+
+    Raises:
+        StageError: one has not.
+    """
+    dataset = one(inputs, "dataset")
+    labels = load_frame_labels(dataset.path) if dataset else {}
+    if not set(video_ids) <= set(labels):
+        raise StageError(
+            f"videos of the split {split} have no labels of frames, which this stage needs; take a dataset that has "
+            "them: data=pouring, penn_action, finegym99 or phases_demo"
+        )
+    return labels
+
+
 def stream_weights(artifact: Artifact, backbone: BackboneConfig, modality: str, run: Run) -> Weights:
     """Weights of a network of this backbone for this modality; of a published file, what was taken is said.
 
@@ -62,8 +79,10 @@ def train_loader(
     config: PretrainConfig | LinearConfig | FinetuneConfig | ImagePretrainConfig,
     dataset: ClipDataset,
     device: torch.device,
+    *,
+    frame_labels: Mapping[str, Labels] | None = None,
 ) -> TrainLoader:
-    """This rank's batches for training."""
+    """This rank's batches for training, with labels of their frames where these are given."""
     return TrainLoader(
         dataset,
         config.global_batch_size,
@@ -75,6 +94,7 @@ def train_loader(
         device=device,
         looks_on_device=config.runtime.looks_on == "device",
         repeats=config.repeats if isinstance(config, ImagePretrainConfig) else 1,
+        frame_labels=frame_labels,
     )
 
 

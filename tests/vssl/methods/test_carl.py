@@ -58,7 +58,13 @@ def batch(number: int = 0, views: int = 2, context: int = 1, videos: int = VIDEO
     ).view(videos, views, SLOTS)
     steps[0, 0, -1] = lengths[0]  # masked
     clips = torch.randn(videos, views, 3, SLOTS * context, SIDE, SIDE, generator=generator)
-    return {"streams": {"rgb": clips}, "steps": steps, "lengths": lengths, "labels": torch.zeros(videos)}
+    return {
+        "streams": {"rgb": clips},
+        "steps": steps,
+        "lengths": lengths,
+        "labels": torch.zeros(videos),
+        "frame_labels": steps % 3 - 1,
+    }
 
 
 def test_it_is_a_method() -> None:
@@ -212,6 +218,7 @@ def test_groups_of_videos_do_not_know_of_one_another() -> None:
         {"objective": "tcc", "videos_per_loss": 2, "penalty": "classification", "unit_embeddings": False},
         {"objective": "tcc", "videos_per_loss": 2, "similarity": "cosine", "normalised_times": False},
         {"objective": "tcn"},
+        {"objective": "supervised", "num_classes": 2},
         {"objective": "scl", "embedder": {"name": "frame", "fc_dims": [8, 8], "embedding_dim": 6}},
         {"objective": "scl", "embedder": {"name": "conv", "conv_dim": 4, "fc_dims": [8, 8], "embedding_dim": 6}},
     ],
@@ -243,6 +250,25 @@ def test_every_objective_and_embedder_learns(knobs: dict[str, Any]) -> None:
         losses.append(loss.item())
     assert losses[-1] < losses[0]
     assert all(parameter.grad is not None for parameter in method.parameters() if parameter.requires_grad)
+
+
+def test_the_supervised_objective_is_the_cross_entropy_of_frames_that_have_labels() -> None:
+    method = tiny(objective="supervised", num_classes=2, unit_embeddings=False).eval()
+    given = batch(views=1)
+    given["lengths"] += 1  # so that no slot is masked
+    assert method.classifier is not None
+    assert method.projector is None
+    with torch.no_grad():
+        loss, scalars = method(given, at(0))
+        logits = method.classifier(method.encoder(given["streams"]["rgb"][:, 0]))
+    known = given["frame_labels"][:, 0] >= 0
+    assert not known.all()
+    videos = [(scores[shown], of[shown]) for scores, of, shown in zip(logits, given["frame_labels"][:, 0], known)]
+    expected = [F.cross_entropy(scores, of) for scores, of in videos]  # a video is a group
+    torch.testing.assert_close(loss, torch.stack(expected).mean())
+    hits = [(scores.argmax(dim=1) == of).float().mean() for scores, of in videos]
+    torch.testing.assert_close(scalars["accuracy"], torch.stack(hits).mean())
+    assert {name.partition(".")[0] for name in method.weights()} == {"backbone", "embedder", "classifier"}
 
 
 def test_a_step_is_a_function_of_seed_and_step() -> None:
@@ -302,6 +328,8 @@ def test_what_does_not_go_together_is_refused() -> None:
         ({"objective": "tcc"}, "another video"),
         ({"negatives": "batch"}, "no other videos"),
         ({"legacy_classification": True}, "goes with tcc and classification"),
+        ({"objective": "supervised"}, "takes the number of labels"),
+        ({"num_classes": 5}, "objective is scl"),
         ({"embedder": {"name": "transformer", "dim": 9, "heads": 2}}, "multiple of heads"),
     ):
         with pytest.raises(ConfigError, match=word):
