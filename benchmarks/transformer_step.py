@@ -47,7 +47,7 @@ from vssl.stages.runtime_config import RuntimeConfig  # noqa: E402
 WARM_UP = 3  # steps that are not counted
 CLASSES = 600
 FULL = TimeSformerConfig()
-SMALL = TimeSformerConfig(embed_dim=64, depth=3, num_heads=4, image_size=64)
+SMALL = TimeSformerConfig(embed_dim=32, depth=2, num_heads=2, image_size=32, num_frames=4)
 OPTIM = SGDConfig(base_lr=0.005, nesterov=True, weight_decay=1e-4)
 
 
