@@ -130,7 +130,7 @@ def test_point_14_the_backbone_learns_at_a_share_of_the_rate() -> None:
 @pytest.mark.parametrize(
     "name", [key.removesuffix("_args") for key in golden("lr_schedules", "carl") if key.endswith("_args")]
 )
-def test_carls_rates_golden(name: str) -> None:
+def test_carl_point_12_rates_golden(name: str) -> None:
     arrays = golden("lr_schedules", "carl")
     base, epochs, warmup, start, final = arrays[f"{name}_args"].tolist()
     schedule = {

@@ -5,6 +5,7 @@ a stage but its files, so a kill after one operation leaves what a kill before t
 all there are, but for a journal line cut in the middle, which is tried too. Real SIGKILLs are tried elsewhere.
 """
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,17 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny_stages import SAVE_EVERY, STEPS, Stage, final_state, fingerprint, history, make_stages, runtime
+from tests.tiny_stages import (
+    EPOCH_STEPS,
+    SAVE_EVERY,
+    STEPS,
+    Stage,
+    final_state,
+    fingerprint,
+    history,
+    make_stages,
+    runtime,
+)
 from vssl import artifacts, checkpoint, run
 from vssl.config import build
 from vssl.data import clips
@@ -169,6 +180,19 @@ def test_point_15_killed_at_every_point_and_resumed_is_bit_equal(kind, stages, c
         root = tmp_path / str(number)
         assert kill_and_finish(stages[kind], root, Points(number)) == metrics, f"point {number}: {name}"
         assert fingerprint(root / stages[kind].name) == expected, f"point {number}: {name}"
+
+
+def test_carl_point_12_a_resumed_run_goes_on_with_the_curve_of_an_uninterrupted_one(stages, calm, tmp_path):
+    """Stopped after its first epoch, where the original begins its cosine anew and repeats the epoch."""
+    expected, _, _ = calm("frames")
+    stage, folder = stages["frames"], tmp_path / stages["frames"].name
+    with pytest.raises(Stopped, match=f"step {EPOCH_STEPS} of {STEPS}"):
+        stage.execute(tmp_path, stop_requested=lambda: len(history(folder)) == EPOCH_STEPS)
+    stage.execute(tmp_path)
+    epochs = STEPS // EPOCH_STEPS
+    curve = [1e-4 / 2 * (1 + math.cos(math.pi * epoch / (epochs + 1))) for epoch in range(epochs)]
+    assert [row["lr"] for _, row in history(folder)] == pytest.approx(np.repeat(curve, EPOCH_STEPS), rel=1e-12)
+    assert fingerprint(folder) == expected  # losses and rates of every step, and the weights
 
 
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])

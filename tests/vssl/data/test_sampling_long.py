@@ -29,7 +29,7 @@ CASES = json.loads(str(NUMBERS["cases_json"]))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['case']}-{case['dataset']}")
-def test_views_equal_the_originals_for_the_same_draws(case: dict[str, object]) -> None:
+def test_point_05_views_equal_the_originals_for_the_same_draws(case: dict[str, object]) -> None:
     total, num_frames = int(case["seq_len"]), int(case["num_frames"])
     base: BlockBase = "min" if case["dataset"] == "finegym" else "full"
     first = None
@@ -91,7 +91,7 @@ def test_drawn_views_are_distinct_frames_in_order(
 
 
 @given(st.integers(1, 700), st.integers(1, 120), st.integers(0, 99))
-def test_without_crops_in_time_views_begin_with_the_video(total: int, num_frames: int, seed: int) -> None:
+def test_point_06_without_crops_in_time_views_begin_with_the_video(total: int, num_frames: int, seed: int) -> None:
     """The original's setting everywhere but for FineGym: there is no room for an offset."""
     generator = stream("full", seed)
     for rate in (1.0, 1.25, 1.5):
@@ -102,7 +102,9 @@ def test_without_crops_in_time_views_begin_with_the_video(total: int, num_frames
 
 
 @given(st.integers(1, 1500), st.integers(1, 240), st.floats(0, 1), st.integers(0, 99))
-def test_crops_in_time_begin_near_one_another(total: int, num_frames: int, min_overlap: float, seed: int) -> None:
+def test_point_06_crops_in_time_begin_near_one_another(
+    total: int, num_frames: int, min_overlap: float, seed: int
+) -> None:
     length = min(total, num_frames)
     rng = np.random.default_rng(seed)
     first = int(rng.integers(0, total))
