@@ -46,11 +46,37 @@ def test_point_13_frames_of_a_clip_are_changed_alike(operations: RandAugmentConf
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Stage, Path]:
-    root = tmp_path_factory.mktemp("trained")
-    stage = make_stages(root)["transformer"]
-    stage.execute(root)
-    return stage, root
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("stages")
+
+
+@pytest.fixture(scope="module")
+def stages(root: Path) -> dict[str, Stage]:
+    return make_stages(root)
+
+
+@pytest.fixture(scope="module")
+def trained(root: Path, stages: dict[str, Stage]) -> tuple[Stage, Path]:
+    stages["transformer"].execute(root)
+    return stages["transformer"], root
+
+
+@pytest.mark.parametrize("name", ["single", "masked", "frames", "linear", "finetune", "transformer"])
+def test_every_stage_shortens_its_gradients_where_asked(
+    name: str, stages: dict[str, Stage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clipped(Exception):
+        pass
+
+    def clipped(optimizer: torch.optim.Optimizer, limit: float, *, each: bool) -> None:
+        raise Clipped(limit, each)
+
+    monkeypatch.setattr("vssl.optim.clip_gradients", clipped)
+    config = stages[name].config
+    asked = replace(config, optim=replace(config.optim, clip_norm=0.5, clip_by="tensor"))
+    with pytest.raises(Clipped) as caught:
+        replace(stages[name], config=asked).execute(tmp_path)
+    assert caught.value.args == (0.5, True)
 
 
 def starting(stage: Stage, weights: Any, name: str, **changes: Any) -> Stage:
