@@ -68,12 +68,14 @@ class TrainLoader:
         prefetch: batches that each process prepares ahead.
         device: where batches are normalised and handed out.
         looks_on_device: colours, blur and flips are computed there, a batch at once, and not where videos are read.
-        repeats: how often each video that an epoch shows comes in it, side by side and each time augmented anew
-            (arXiv:1902.05509); the epoch is as long as ever, and shows only one video in so many.
+        repeats: how often each video that an epoch shows comes in it, each time augmented anew (arXiv:1902.05509); the
+            epoch is as long as ever, and shows only one video in so many.
+        group_size: videos of a normalisation group; None: all of a batch. The order is dealt to a batch's groups in
+            turn, so that repeats go to different ones, as the public code of STS deals it to GPUs.
         frame_labels: of all videos, by id, for batches that are to hold those of their slots.
 
     Raises:
-        ConfigError: the batch is larger than the dataset or not divisible by the ranks.
+        ConfigError: the batch is larger than the dataset, or not divisible by the ranks or into groups.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class TrainLoader:
         device: torch.device | str = "cpu",
         looks_on_device: bool = False,
         repeats: int = 1,
+        group_size: int | None = None,
         frame_labels: Mapping[str, Labels] | None = None,
     ) -> None:
         if global_batch_size % world_size:
@@ -96,6 +99,11 @@ class TrainLoader:
             raise ConfigError(
                 f"global_batch_size is {global_batch_size} and there are {world_size} ranks; world sizes that fit: "
                 f"{', '.join(map(str, fitting))}; or take a global_batch_size that is a multiple of {world_size}"
+            )
+        if group_size and global_batch_size % group_size:
+            raise ConfigError(
+                f"global_batch_size is {global_batch_size}, not a multiple of the {group_size} videos of a "
+                f"normalisation group; make it one, or set bn_group_size to {global_batch_size}"
             )
         if global_batch_size > len(dataset):
             raise ConfigError(
@@ -107,6 +115,7 @@ class TrainLoader:
         self.replaced: list[str] = []  # ids of broken videos that this rank met, once each
         self._broken_in: Counter[int] = Counter()  # loader process -> broken videos that it met
         self._rank, self._world_size = rank, world_size
+        self._group_size = group_size or global_batch_size
         self._device = torch.device(device)
         self._looks_on_device = looks_on_device
         self._frame_labels = frame_labels
@@ -122,7 +131,7 @@ class TrainLoader:
         """
         share = self.global_batch_size // self._world_size
         keys = [
-            [(epoch, step * self.global_batch_size + self._rank * share + i) for i in range(share)]
+            [(epoch, self._place(step, self._rank * share + i)) for i in range(share)]
             for step in range(start_step, self.steps_per_epoch)
         ]
         for read in self._reader.read(keys):
@@ -139,6 +148,12 @@ class TrainLoader:
                 labels = [labels_at(known, steps.numpy()) for known, steps in zip(of_videos, read["steps"])]
                 batch["frame_labels"] = torch.from_numpy(np.stack(labels)).to(self._device, non_blocking=True)
             yield batch
+
+    def _place(self, step: int, slot: int) -> int:
+        """Where in the epoch's order stands what is shown in this slot of the global batch."""
+        group, within = divmod(slot, self._group_size)
+        groups = self.global_batch_size // self._group_size
+        return step * self.global_batch_size + within * groups + group
 
     def close(self) -> None:
         """End the loader processes, and say how many videos broke in each, if any did."""

@@ -94,6 +94,7 @@ def train_loader(
         device=device,
         looks_on_device=config.runtime.looks_on == "device",
         repeats=config.repeats if isinstance(config, ImagePretrainConfig) else 1,
+        group_size=config.bn_group_size if isinstance(config, ImagePretrainConfig) else None,
         frame_labels=frame_labels,
     )
 

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 from dataclasses import replace
@@ -13,12 +14,13 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.goldens import golden
 from vssl.artifacts import Artifact, read_json, write_json
 from vssl.config import ConfigError
 from vssl.data import reader
-from vssl.data.augment import normalise
+from vssl.data.augment import STATISTICS, normalise
 from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
-from vssl.data.clips import ClipDataset
+from vssl.data.clips import ClipDataset, Sample
 from vssl.data.dataset_config import ClipsConfig, DatasetConfig
 from vssl.data.decode import read_frames, write_video
 from vssl.data.loader import Batch, TestLoader, TrainLoader
@@ -172,19 +174,62 @@ def test_ranks_take_contiguous_slices_of_the_global_batch(prepared_source: Artif
             assert torch.equal(mine["streams"]["rgb"], everyones["streams"]["rgb"][rows])
 
 
-def test_repeats_come_side_by_side_each_with_draws_of_its_own(prepared_source: Artifact) -> None:
+def test_repeats_go_to_different_groups_each_with_draws_of_its_own(prepared_source: Artifact) -> None:
     once = list(TrainLoader(clips_of(prepared_source), 4, seed=0).batches(5))
-    repeated = TrainLoader(clips_of(prepared_source), 4, seed=0, repeats=2)
+    order = [name for batch in once for name in batch["video_ids"]]
+    repeated = TrainLoader(clips_of(prepared_source), 4, seed=0, repeats=2, group_size=2)
     batches = list(repeated.batches(5))
     assert len(batches) == repeated.steps_per_epoch == len(once)  # an epoch is as long, and shows half of the videos
-    names = [name for batch in batches for name in batch["video_ids"]]
-    order = [name for batch in once for name in batch["video_ids"]]
-    assert names == [name for name in order[: len(order) // 2] for _ in range(2)]
-    for batch in batches:
-        first, second = batch["streams"]["rgb"][::2], batch["streams"]["rgb"][1::2]
-        assert not torch.equal(first, second)
-        assert torch.equal(first[0], once[0]["streams"]["rgb"][0]) == (batch is batches[0])
-    assert torch.equal(next(repeated.batches(5, 1))["streams"]["rgb"], batches[1]["streams"]["rgb"])
+    for number, batch in enumerate(batches):
+        shown = order[2 * number : 2 * number + 2]
+        assert batch["video_ids"] == shown + shown  # of two groups, each has one of every pair of repeats
+        first, second = batch["streams"]["rgb"].split(2)
+        assert not any(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+        assert torch.equal(first[0], once[0]["streams"]["rgb"][0]) == (number == 0)
+    assert same(next(repeated.batches(5, 1)), batches[1])
+    for rank in range(2):
+        part = TrainLoader(clips_of(prepared_source), 4, seed=0, repeats=2, group_size=2, rank=rank, world_size=2)
+        rows = slice(2 * rank, 2 * rank + 2)
+        assert [batch["video_ids"] for batch in part.batches(5)] == [batch["video_ids"][rows] for batch in batches]
+
+
+class Numbers:
+    """A dataset of which every sample is its own number."""
+
+    statistics = STATISTICS["imagenet"]
+
+    def __init__(self, count: int) -> None:
+        self.video_ids = [str(number) for number in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.video_ids)
+
+    def sample(self, epoch: int, index: int, *, finish: bool = True, repeat: int = 0) -> Sample:
+        return Sample(
+            streams={"rgb": torch.zeros(1, 3, 1, 1, 1, dtype=torch.uint8)},
+            looks=[],
+            steps=torch.zeros(1, 1, dtype=torch.int64),
+            total=1,
+            label=repeat,
+            video_id=self.video_ids[index],
+            index=index,
+        )
+
+
+def test_sts_point_13_groups_get_what_the_originals_gpus_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of a batch stands for one of its GPUs; its order of an epoch for ours."""
+    monkeypatch.setattr("vssl.data.loader.stream", lambda seed, epoch, _: torch.Generator().manual_seed(epoch))
+    for key, expected in golden("repeat_aug", "sts").items():
+        count, gpus, gpu, epoch = (int(number) for number in re.findall(r"\d+", key))
+        numbers: Any = Numbers(count)
+        for size in (1, 4):  # images of a GPU in a step, which change nothing but where the epoch ends
+            loader = TrainLoader(numbers, gpus * size, seed=0, repeats=3, group_size=size)
+            batches, mine = list(loader.batches(epoch)), slice(gpu * size, (gpu + 1) * size)
+            shown = [int(name) for batch in batches for name in batch["video_ids"][mine]]
+            repeats = [repeat for batch in batches for repeat in batch["labels"][mine].tolist()]
+            assert len(shown) > len(expected) - size
+            assert shown[: len(expected)] == expected[: len(shown)].tolist(), key
+            assert repeats == [(gpus * place + gpu) % 3 for place in range(len(repeats))], key
 
 
 def test_row_order_and_other_videos_do_not_enter_a_sample(prepared_source: Artifact, own_source: Artifact) -> None:
@@ -202,6 +247,8 @@ def test_the_batch_must_fit(prepared_source: Artifact) -> None:
         TrainLoader(dataset, 4, seed=0, world_size=3)
     with pytest.raises(ConfigError, match="at most 8"):
         TrainLoader(dataset, 9, seed=0)
+    with pytest.raises(ConfigError, match="not a multiple of the 3 videos of a normalisation group"):
+        TrainLoader(dataset, 4, seed=0, group_size=3)
 
 
 def test_point_10_length_is_the_shorter_stream_and_short_videos_are_dropped(

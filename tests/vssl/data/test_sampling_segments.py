@@ -1,15 +1,12 @@
-"""Clips of equal parts of a video and repeated orders, against the numbers of STS and brute force."""
+"""Clips of equal parts of a video, against the numbers of STS and brute force."""
 
 import re
 
 import numpy as np
-import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.goldens import golden
-from vssl.data.sampling_repeated import repeated_order
 from vssl.data.sampling_segments import central_starts, looped_clips, segment_starts
 from vssl.randomness import stream
 
@@ -95,18 +92,3 @@ def test_sparse_clips_are_one_frame_of_each_part() -> None:
     starts = segment_starts(83, 1, 1, 8)
     assert starts.choices == 83 // 8
     assert starts.first.tolist() == [10 * k for k in range(8)]
-
-
-def test_repeated_orders_equal_the_originals() -> None:
-    for key, expected in golden("repeat_aug", "sts").items():
-        count, world, rank, epoch = (int(n) for n in re.findall(r"\d+", key))
-        permutation = torch.randperm(count, generator=torch.Generator().manual_seed(epoch)).tolist()
-        assert repeated_order(permutation, rank, world) == expected.tolist(), key
-
-
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_ranks_share_one_repeated_order(world: int) -> None:
-    shares = [repeated_order(range(50), rank, world, rounding=8) for rank in range(world)]
-    assert {len(share) for share in shares} == {48 // world}
-    order = [item for step in zip(*shares) for item in step]
-    assert order == [k // 3 for k in range(len(order))]
