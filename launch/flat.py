@@ -185,6 +185,8 @@ def _element(kind: str, mapping: Mapping[str, Any], store: Store) -> Element:
             raise ConfigError(
                 f"this {kind} reads `{role}`, which another stage makes: write a sweep, and use pipeline.py"
             )
+    if hasattr(config, "refuse_inputs"):
+        config.refuse_inputs(frozenset(inputs))
     ids = {role: ones[0].id for role, ones in inputs.items()}
     digest = identity(kind, STAGES[kind].version, semantic(config), ids)
     return Element(

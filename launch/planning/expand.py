@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from launch.plan import Plan, PlannedStage, Reference
+from launch.planning.bindings import refuse_other_backbone, refuse_roles
 from launch.planning.grid import Axis, Lane, lanes
 from launch.planning.identity import PENDING, SharedParts, identity, stage_id
 from launch.planning.parts import refuse_foreign
 from launch.planning.resolve import Resolver
 from launch.planning.unroll import Element
 from launch.planning.wiring import Link, Wiring
-from vssl.backbones.backbone_config import takes_weights
 from vssl.config import ConfigError, nearest, to_mapping
 from vssl.stages import STAGES
 
@@ -146,8 +146,9 @@ class Expansion:
                 ids[role] = part_ids if rule.many else part_ids[0]
             for part, name in found:
                 if isinstance(part, _Node):
-                    _check_backbones(element, config, part, name)
+                    refuse_other_backbone(element, config, part.element, part.config, name)
                     axes |= {label: value for label, value in part.axes.items() if self._keeps(element, label)}
+        refuse_roles(element, config, parts)
         digest = identity(element.kind, kind.version, self._shared.semantic(config), ids)
         same = self._by_digest.get(digest)
         if same is not None and same.element is not element:
@@ -335,16 +336,3 @@ def _no_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _check_backbones(element: Element, config: Any, parent: _Node, artifact: str) -> None:
-    """Weights fit only the backbone that made them."""
-    if STAGES[parent.element.kind].makes[artifact] != "weights":
-        return
-    ours, theirs = getattr(config, "backbone", None), getattr(parent.config, "backbone", None)
-    if ours is not None and theirs is not None and not takes_weights(ours, theirs, element.kind):
-        raise ConfigError(
-            f"{element.where}: `{element.name}` has backbone {to_mapping(ours)} but reads the weights of "
-            f"`{parent.element.name}`, whose backbone is {to_mapping(theirs)}; set both at once by "
-            "grid.all.backbone= or stages.all.backbone="
-        )

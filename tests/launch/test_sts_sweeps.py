@@ -7,6 +7,7 @@ import pytest
 from launch.plan import Plan
 from tests.launch.test_fgkvmem_sweeps import nested
 from tests.planning import plan_of
+from vssl.config import ConfigError
 
 NETS = ("csn50", "r2plus1d34", "slowfast50_4x16", "slowfast50_8x8", "slowonly50", "x3d_s")
 SPARSE = tuple(net for net in NETS if net != "slowfast50_8x8")
@@ -61,7 +62,7 @@ def test_kinetics_has_the_published_values(net: str) -> None:
     expected = {
         "epochs": epochs, "global_batch_size": batch, "bn_group_size": group, "dropout": 0.5,
         "precise_bn_batches": precise, "mixup": None, "label_smoothing": 0.0, "taps": "keep", "data": clips,
-        "zero_init_residual": net in ("slowonly50", "x3d_s") or "fast" in net,
+        "zero_init_residual": False,
         "augment": {"name": "resized-crop", "short_side": test_side, "crop_area": [0.08, 1.0], "flip_probability": 0.5},
         "test_view": {"num_clips": 1, "num_crops": 1, "short_side": test_side},
         "optim": {
@@ -129,7 +130,20 @@ def test_the_ablation_compares_starts_over_seeds(scale: str) -> None:
         assert plan[f"finetune-scratch.{seed}"].parents == ()
         assert plan[f"finetune-plain.{seed}"].parents == plan[f"finetune-sts.{seed}"].parents == (f"images.{seed}",)
     for start in ("scratch", "plain", "sts"):
+        assert plan[f"finetune-{start}.0"].config["zero_init_residual"] == (start == "scratch")  # as published
         assert plan[f"mean-{start}"].parents == tuple(f"test-{start}.{seed}" for seed in range(3))
     if scale == "paper":
         assert plan["images.0"].stage_id == PLANS["k400"]["images-slowonly50"].stage_id
         assert plan["finetune-sts.0"].stage_id == PLANS["k400"]["finetune-sts-slowonly50"].stage_id
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("finetune-sts.zero_init_residual=true", r"`finetune-sts`: zero_init_residual is true and weights are bound"),
+        ("finetune-scratch.taps=spread", r"`finetune-scratch`: taps is spread.*bind some to `weights`, or set taps"),
+    ],
+)
+def test_a_start_that_changes_nothing_is_refused_before_anything_is_queued(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_of("sweep=sts_ablation", f"stages.{setting}")

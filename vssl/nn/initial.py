@@ -20,10 +20,24 @@ def spread_taps(weight: Tensor) -> Tensor:
     Args:
         weight: (D, C, T, H, W); of other shapes too, which are handed back.
     """
-    if weight.ndim != 5 or weight.shape[2] != 3:
+    if not _has_three_taps(weight):
         return weight
     middle = weight[:, :, 1]
     return torch.stack([middle / 9, middle / 3, middle / 9], dim=2)
+
+
+@torch.no_grad()
+def spread_kernels(network: nn.Module) -> None:
+    """`spread_taps` of all weights of a network.
+
+    Raises:
+        ValueError: none of them is a kernel of 3 frames.
+    """
+    kernels = [weight for weight in network.parameters() if _has_three_taps(weight)]
+    if not kernels:
+        raise ValueError(f"{type(network).__name__} has no kernels of 3 frames whose taps could be spread")
+    for weight in kernels:
+        weight.copy_(spread_taps(weight))
 
 
 def zero_residuals(network: nn.Module) -> None:
@@ -39,3 +53,7 @@ def zero_residuals(network: nn.Module) -> None:
         raise ValueError(f"{type(network).__name__} has no residual blocks that can begin at nothing")
     for layer in layers:
         nn.init.zeros_(layer.weight)  # type: ignore[arg-type, union-attr]
+
+
+def _has_three_taps(weight: Tensor) -> bool:
+    return weight.ndim == 5 and weight.shape[2] == 3

@@ -32,9 +32,10 @@ class StageKind:
     """One kind of work. The planner reads the table; only a running job calls `load`.
 
     A config class may define `reads(self) -> frozenset[str]`: the roles that a stage with this config uses. An input
-    bound to another role of the kind is then dropped, so an RGB stage never waits for optical flow. The config of a
-    kind that takes `parts` defines `whole(self)`: itself without a shard. The role `dataset` is bound to the dataset
-    that the config names, unless a sweep binds it to what a stage has made of one.
+    bound to another role of the kind is then dropped, so an RGB stage never waits for optical flow. Where some values
+    go only with some roles, it defines `refuse_inputs(self, bound: frozenset[str])`, which raises a ConfigError. The
+    config of a kind that takes `parts` defines `whole(self)`: itself without a shard. The role `dataset` is bound to
+    the dataset that the config names, unless a sweep binds it to what a stage has made of one.
     """
 
     entry: str  # "package.module:function", resolved late so that planning stays light

@@ -28,7 +28,7 @@ from vssl.schedules import learning_rate, weight_decay_of
 from vssl.stages.classification import plot_training, predict, scored
 from vssl.stages.finetune_config import FinetuneConfig
 from vssl.stages.report import training_figures, write_metrics
-from vssl.stages.sources import clips, header, initial_backbone, seen, train_loader
+from vssl.stages.sources import bound_weights, clips, header, initial_backbone, seen, train_loader
 from vssl.stages.transfer import start_residuals_and_taps, take_hidden_layer
 from vssl.weights import save_weights
 
@@ -44,11 +44,13 @@ def run(config: FinetuneConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         `top1`, `top5`, `chance_top1`, `train_loss_first`, `train_loss_last`, `train_accuracy_last`, and the videos
         that were too short or broke.
     """
+    config.refuse_inputs(frozenset(inputs))
     with prepared(config.runtime) as device:
         view = view_for_training(_augment(config), config.data.crop_size)
         dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
-        backbone = initial_backbone(config, inputs, run, norm_layer(config.bn_group_size))
-        start_residuals_and_taps(config, backbone, inputs)
+        weights = bound_weights(config, inputs, run)
+        backbone = initial_backbone(config, weights, run, norm_layer(config.bn_group_size))
+        start_residuals_and_taps(config, backbone)
         with seeded(config.seed, "head"):
             method = Supervised(
                 backbone,
@@ -61,7 +63,8 @@ def run(config: FinetuneConfig, inputs: Inputs, run: Run) -> dict[str, float]:
                 drop_path=config.drop_path,
                 head_std=config.head_std,
             )
-        take_hidden_layer(method.head, inputs, run)
+        if weights is not None:
+            take_hidden_layer(method.head, weights, run)
         method = placed(method, config.runtime, device)
         figures = _train(config, method, dataset, inputs, run, device)
         method.eval()

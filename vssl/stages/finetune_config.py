@@ -13,7 +13,7 @@ from vssl.backbones.backbone_config import (
 )
 from vssl.backbones.image_init_config import ImageInitConfig
 from vssl.backbones.sts_backbones_config import STSBackboneConfig
-from vssl.config import knob, nested
+from vssl.config import ConfigError, knob, nested
 from vssl.data.augment_config import (
     ClassifyAugmentConfig,
     ShortSideAugmentConfig,
@@ -65,13 +65,14 @@ class FinetuneConfig:
     taps: Literal["keep", "spread"] = knob(
         "keep",
         doc="temporal kernels of 3 frames of the bound weights: as they are; spread: a ninth, a third, a ninth of the "
-        "middle tap, as STS's public code starts SlowOnly on Something-Something V2",
+        "middle tap, as STS's public code starts SlowOnly on Something-Something V2; refused without weights",
         since="0.2",
         neutral="keep",
     )
     zero_init_residual: bool = knob(
         False,
-        doc="without bound weights, residual branches add nothing at first; published for SlowOnly, SlowFast and X3D",
+        doc="residual branches add nothing at first, in a backbone of STS without bound weights, with which it is "
+        "refused; published for SlowOnly, SlowFast and X3D from scratch",
         since="0.2",
         neutral=False,
     )
@@ -95,7 +96,8 @@ class FinetuneConfig:
     )
     drop_path: float = knob(
         0.0,
-        doc="of a transformer, probability that a sample goes without the last block's branches; it rises with depth",
+        doc="probability that a sample goes without the last block's branches, of a transformer or a backbone of STS; "
+        "it rises with depth",
         at_least=0,
         at_most=0.999,
         since="0.2",
@@ -156,8 +158,28 @@ class FinetuneConfig:
                 f"drop_path is {self.drop_path} and backbone.name is {self.backbone.name}, without branches to drop; "
                 "set drop_path to 0, or take timesformer, vivit or a backbone of STS"
             )
+        if self.zero_init_residual and not isinstance(self.backbone, STSBackboneConfig):
+            raise ValueError(
+                f"zero_init_residual is true and backbone.name is {self.backbone.name}, which does not say where its "
+                "residual branches end; set it to false, or take a backbone of STS"
+            )
         sides = (self.data.crop_size, self.test_view.crop_size)
         refuse_other_clips(self.backbone, num_frames=self.data.num_frames, sides=sides)
 
     def reads(self) -> frozenset[str]:
         return frozenset({"dataset", "weights"} | ({"motion"} if self.data.modality == "flow" else set()))
+
+    def refuse_inputs(self, bound: frozenset[str]) -> None:
+        """
+        Raises:
+            ConfigError: what weights begin with is to change and none are bound, or the other way round.
+        """
+        if self.taps == "spread" and "weights" not in bound:
+            raise ConfigError(
+                "taps is spread and no weights are bound that have any; bind some to `weights`, or set taps to keep"
+            )
+        if self.zero_init_residual and "weights" in bound:
+            raise ConfigError(
+                "zero_init_residual is true and weights are bound, whose branches add what they have learned; set it "
+                "to false, or bind none"
+            )

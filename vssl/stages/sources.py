@@ -99,17 +99,22 @@ def train_loader(
     )
 
 
-def initial_backbone(
-    config: LinearConfig | RetrievalConfig | FinetuneConfig, inputs: Inputs, run: Run, norm_layer: NormLayer
-) -> Backbone:
-    """A backbone on the CPU: of the bound weights, or as it starts from the seed."""
-    with seeded(config.seed, "weights"):
-        backbone = build_backbone(config.backbone, norm_layer)
+def bound_weights(config: LinearConfig | RetrievalConfig | FinetuneConfig, inputs: Inputs, run: Run) -> Weights | None:
+    """The weights that a stage starts from; None, which is said, where none are bound."""
     artifact = one(inputs, "weights")
     if artifact is None:
         run.say("no weights are bound: this is an untrained network")
-    else:
-        weights = stream_weights(artifact, config.backbone, config.data.modality, run)
+        return None
+    return stream_weights(artifact, config.backbone, config.data.modality, run)
+
+
+def initial_backbone(
+    config: LinearConfig | RetrievalConfig | FinetuneConfig, weights: Weights | None, run: Run, norm_layer: NormLayer
+) -> Backbone:
+    """A backbone on the CPU: of these weights, or as it starts from the seed."""
+    with seeded(config.seed, "weights"):
+        backbone = build_backbone(config.backbone, norm_layer)
+    if weights is not None:
         start_from(backbone, weights, run, config.image_init if isinstance(config, FinetuneConfig) else _COPIES)
     return backbone
 
@@ -142,7 +147,8 @@ def start_from(backbone: Backbone, weights: Weights, run: Run, image_init: Image
 def frozen_backbone(config: LinearConfig | RetrievalConfig, inputs: Inputs, run: Run, device: torch.device) -> Backbone:
     """The backbone under evaluation, in eval mode and without gradients: of the bound weights, or untrained."""
     drifts = isinstance(config, LinearConfig) and config.trunk == "train"
-    backbone = initial_backbone(config, inputs, run, SyncBatchNorm3d if drifts else nn.BatchNorm3d)
+    norm_layer: NormLayer = SyncBatchNorm3d if drifts else nn.BatchNorm3d
+    backbone = initial_backbone(config, bound_weights(config, inputs, run), run, norm_layer)
     return placed(backbone.requires_grad_(False).eval(), config.runtime, device)
 
 

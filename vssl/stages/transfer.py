@@ -4,45 +4,36 @@ The public code of STS loads what happens to fit and warns of the rest, so that 
 ImageNet's classifier. Here a classifier is never taken over, and what stays behind is said.
 """
 
-import torch
-
-from vssl.artifacts import Inputs, one
 from vssl.backbones.build import Backbone
 from vssl.distributed import is_main
 from vssl.nn.heads import ClassifierHead, HiddenClassifierHead
-from vssl.nn.initial import spread_taps, zero_residuals
+from vssl.nn.initial import spread_kernels, zero_residuals
 from vssl.run import Run, StageError
 from vssl.stages.finetune_config import FinetuneConfig
-from vssl.weights import load_weights
+from vssl.weights import Weights
 
 
-@torch.no_grad()
-def start_residuals_and_taps(config: FinetuneConfig, backbone: Backbone, inputs: Inputs) -> None:
+def start_residuals_and_taps(config: FinetuneConfig, backbone: Backbone) -> None:
     """Change the weights that a backbone starts from, as the config says.
 
     Raises:
-        StageError: residual branches are to begin at nothing, and the backbone has none that it names.
+        StageError: taps are to be spread, and no kernel has three of them.
     """
-    if one(inputs, "weights") is None:
-        if config.zero_init_residual:
-            try:
-                zero_residuals(backbone)
-            except ValueError as error:
-                raise StageError(f"{error}; set zero_init_residual to false") from None
-    elif config.taps == "spread":
-        for parameter in backbone.parameters():
-            parameter.copy_(spread_taps(parameter))
+    if config.zero_init_residual:
+        zero_residuals(backbone)
+    if config.taps == "spread":
+        try:
+            spread_kernels(backbone)
+        except ValueError as error:
+            raise StageError(f"{error}; set taps to keep") from None
 
 
-def take_hidden_layer(head: ClassifierHead, inputs: Inputs, run: Run) -> None:
+def take_hidden_layer(head: ClassifierHead, weights: Weights, run: Run) -> None:
     """Start the hidden layer of a head, if it has one, at the weights of the bound classifier's, but for its bias.
 
     What the bound weights hold beside a backbone, and is not taken, is said.
     """
-    artifact = one(inputs, "weights")
-    if artifact is None:
-        return
-    held = load_weights(artifact).part("head")
+    held = weights.part("head")
     taken = []
     found = held.get("hidden.weight")
     if isinstance(head, HiddenClassifierHead) and found is not None and found.shape == head.hidden.weight.shape:
@@ -51,4 +42,4 @@ def take_hidden_layer(head: ClassifierHead, inputs: Inputs, run: Run) -> None:
     left = [f"head.{name}" for name in held if name not in taken]
     if left and is_main():
         also = "".join(f" and head.{name}" for name in taken)
-        run.say(f"{artifact.origin}: took its backbone{also}; left {', '.join(left)}: another classifier is trained")
+        run.say(f"{weights.origin}: took its backbone{also}; left {', '.join(left)}: another classifier is trained")

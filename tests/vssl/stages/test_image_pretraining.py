@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from tests.tiny_source import make_source
-from tests.tiny_stages import Stage, final_state, fingerprint, runtime, weights_of
+from tests.tiny_stages import Stage, final_state, fingerprint, runtime, transforming, weights_of
 from vssl.artifacts import Artifact
+from vssl.backbones.build import build_backbone
 from vssl.config import ConfigError, build
 from vssl.nn.heads import ClassifierHead, HiddenClassifierHead, plain_head
 from vssl.run import Run, StageError, Stopped
@@ -21,7 +22,7 @@ from vssl.stages import classification, finetune, image_pretrain, multiview
 from vssl.stages.finetune_config import FinetuneConfig
 from vssl.stages.image_pretrain_config import ImagePretrainConfig
 from vssl.stages.multiview_config import MultiviewConfig
-from vssl.stages.transfer import take_hidden_layer
+from vssl.stages.transfer import start_residuals_and_taps, take_hidden_layer
 from vssl.weights import load_weights
 
 NETS = {
@@ -122,17 +123,18 @@ def artifact(root: Path, name: str) -> tuple[Artifact, ...]:
 
 
 def test_point_06_of_a_classifier_the_hidden_layers_weight_alone_is_taken(x3d: Path) -> None:
-    held = load_weights(artifact(x3d, "images")[0]).part("head")
+    weights = load_weights(artifact(x3d, "images")[0])
+    held = weights.part("head")
     hidden, features = held["hidden.weight"].shape
     head = HiddenClassifierHead(features, hidden, 2, bias=False)  # as many classes as the images have
     before = head.linear.weight.clone()
     run: Any = type("Silent", (), {"say": lambda *_: None})()
-    take_hidden_layer(head, {"weights": artifact(x3d, "images")}, run)
+    take_hidden_layer(head, weights, run)
     assert torch.equal(head.hidden.weight, held["hidden.weight"])
     assert torch.equal(head.linear.weight, before)
     plain: ClassifierHead = plain_head(features, 2)
     before = plain.linear.weight.clone()
-    take_hidden_layer(plain, {"weights": artifact(x3d, "images")}, run)
+    take_hidden_layer(plain, weights, run)
     assert torch.equal(plain.linear.weight, before)
 
 
@@ -209,9 +211,19 @@ def test_taps_are_spread_and_residuals_begin_at_nothing_where_asked(x3d, inputs,
     torch.testing.assert_close(after[:, :, 1], before[:, :, 1] / 3)
     Stage(finetune.run, tuning("x3d_s", zero_init_residual=True, optim=still), inputs, "zero").execute(tmp_path)
     assert not load_weights(artifact(tmp_path, "zero")[0]).part("backbone")["layer1.0.conv3.bn.weight"].any()
-    tiny = tuning("x3d_s", zero_init_residual=True, backbone={"name": "tiny"})
-    with pytest.raises(StageError, match="set zero_init_residual to false"):
-        Stage(finetune.run, tiny, inputs, "tiny").execute(tmp_path)
+
+
+def test_starts_that_would_change_nothing_are_refused(x3d, inputs, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    bound = inputs | {"weights": artifact(x3d, "images")}
+    with pytest.raises(ConfigError, match="set zero_init_residual to false"):
+        tuning("x3d_s", zero_init_residual=True, backbone={"name": "tiny"})
+    with pytest.raises(ConfigError, match=r"zero_init_residual is true and weights are bound.*or bind none"):
+        Stage(finetune.run, tuning("x3d_s", zero_init_residual=True), bound, "zero").execute(tmp_path)
+    with pytest.raises(ConfigError, match=r"taps is spread.*bind some to `weights`"):
+        Stage(finetune.run, tuning("x3d_s", taps="spread"), inputs, "spread").execute(tmp_path)
+    frames = transforming(taps="spread")
+    with pytest.raises(StageError, match=r"VideoTransformer has no kernels of 3 frames.*set taps to keep"):
+        start_residuals_and_taps(frames, build_backbone(frames.backbone))
 
 
 @pytest.mark.parametrize(
