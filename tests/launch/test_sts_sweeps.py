@@ -29,14 +29,16 @@ def test_images_have_the_published_values(net: str) -> None:
     expected = {
         "epochs": 300, "global_batch_size": 2048, "repeats": 3, "loss": "binary", "label_smoothing": 0.0,
         "drop_path": 0.05, "bn_group_size": 256, "test_shares": [0.875, 0.95], "ema_decay": None,
+        # what the public code does by oversight is an option that no recipe takes
+        "drop_path_on": "branch", "compat_frozen_stem": False,
         "mixup": {"mixup_alpha": 0.1, "cutmix_alpha": 1.0, "probability": 1.0, "cutmix_probability": 0.5},
-        "backbone": {"name": net, "sts": False},
+        "backbone": {"name": net, "sts": False, "sts_aligned": False},
         "data": {
             "num_frames": 1, "crop_size": 224, "test_split": "val", "statistics": "imagenet",
             "dataset": {"name": "imagenet"}, "sampling": {"name": "segments", "sparse": False},
         },
         "augment": {
-            "crop_area": [0.08, 1.0], "flip_probability": 0.5,
+            "crop_area": [0.08, 1.0], "flip_probability": 0.5, "jitter_probability": 0.0,
             "rand_augment": {
                 "operations": 2, "magnitude": 7.0, "magnitude_std": 0.5, "probability": 0.5, "space": "increasing",
             },
@@ -46,58 +48,77 @@ def test_images_have_the_published_values(net: str) -> None:
             "clip_norm": 1.0,
         },
         "schedule": {"name": "warm_epoch_cosine", "final_lr": 1e-6, "warmup_epochs": 5, "warmup_start_lr": 5e-6},
+        "runtime": {"amp": "fp16", "workers": 8},
     }  # fmt: skip
-    config = PLANS["k400"][f"images-{net}"].config
-    assert nested(config, expected) == expected
-    assert config["augment"]["crop_aspect"] == pytest.approx([3 / 4, 4 / 3])
+    for sweep in SWEEPS if net in SPARSE else ("k400",):
+        config = PLANS[sweep][f"images-{net}"].config
+        assert nested(config, expected) == expected
+        assert config["augment"]["crop_aspect"] == pytest.approx([3 / 4, 4 / 3])
+
+
+def fine_tuning(test_side: int, flip: float, rate: float, *, decay_1d: bool, **own: Any) -> dict[str, Any]:
+    """What a fine-tuning has on both datasets, and its own values."""
+    common = {
+        "dropout": 0.5, "mixup": None, "label_smoothing": 0.0, "drop_path": 0.0,
+        "zero_init_residual": False, "backbone_lr_ratio": 1.0, "bn": "local", "compat_batch_flip": False,
+        "augment": {
+            "name": "resized-crop", "short_side": test_side, "crop_area": [0.08, 1.0], "flip_probability": flip,
+        },
+        "test_view": {"num_clips": 1, "num_crops": 1, "short_side": test_side}, "test_crops": "centre",
+        "optim": {
+            "name": "sgd", "base_lr": rate, "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4,
+            "decay_1d": decay_1d, "larc": None, "clip_norm": 40.0, "clip_by": "all",
+        },
+        "schedule": {"name": "epoch_cosine", "final_lr": 0.0, "warmup_epochs": 5, "warmup_ratio": 0.1},
+        "runtime": {"amp": "fp16", "workers": 8},
+    }  # fmt: skip
+    return common | own
+
+
+def assert_published(sweep: str, net: str, expected: dict[str, Any], views: dict[str, Any]) -> None:
+    """Both fine-tunings of a network, with STS convolutions and with plain ones, and the tests of both."""
+    expected_test = {
+        "data": expected["data"], "test_view": views, "test_crops": "centre", "average_clips": "prob", "scores": "mean",
+        "batch_size": 10, "runtime": {"amp": "fp16", "workers": 8},
+    }  # fmt: skip
+    for conv in ("sts", "plain"):
+        config = PLANS[sweep][f"finetune-{conv}-{net}"].config
+        assert nested(config, expected) == expected
+        network = {"name": net, "sts": conv == "sts", "sts_aligned": False}
+        assert nested(config["backbone"], network) == network
+        tested = PLANS[sweep][f"test-{conv}-{net}"].config
+        assert nested(tested, expected_test) == expected_test
+        assert tested["backbone"] == config["backbone"]
 
 
 @pytest.mark.parametrize("net", NETS)
 def test_kinetics_has_the_published_values(net: str) -> None:
     frames, stride, side, test_side, batch, group, rate, epochs, precise = K400[net]
     clips = {
-        "num_frames": frames, "frame_stride": stride, "crop_size": side, "test_split": "val",
-        "sampling": {"name": "segments", "sparse": False},
+        "num_frames": frames, "frame_stride": stride, "crop_size": side, "train_split": "train", "test_split": "val",
+        "dataset": {"name": "kinetics400"}, "sampling": {"name": "segments", "sparse": False},
     }  # fmt: skip
-    expected = {
-        "epochs": epochs, "global_batch_size": batch, "bn_group_size": group, "dropout": 0.5,
-        "precise_bn_batches": precise, "mixup": None, "label_smoothing": 0.0, "taps": "keep", "data": clips,
-        "zero_init_residual": False,
-        "augment": {"name": "resized-crop", "short_side": test_side, "crop_area": [0.08, 1.0], "flip_probability": 0.5},
-        "test_view": {"num_clips": 1, "num_crops": 1, "short_side": test_side},
-        "optim": {
-            "name": "sgd", "base_lr": rate, "momentum": 0.9, "nesterov": False, "weight_decay": 1e-4,
-            "decay_1d": net != "x3d_s", "larc": None, "clip_norm": 40.0, "clip_by": "all",
-        },
-        "schedule": {"name": "epoch_cosine", "final_lr": 0.0, "warmup_epochs": 5, "warmup_ratio": 0.1},
-    }  # fmt: skip
+    expected = fine_tuning(
+        test_side, 0.5, rate, decay_1d=net != "x3d_s", epochs=epochs, global_batch_size=batch, bn_group_size=group,
+        precise_bn_batches=precise, taps="keep", data=clips,
+    )  # fmt: skip
     views = {"num_clips": 10, "num_crops": 3, "short_side": test_side, "crop_size": test_side}
-    for conv in ("sts", "plain"):
-        config = PLANS["k400"][f"finetune-{conv}-{net}"].config
-        assert nested(config, expected) == expected
-        assert config["backbone"]["sts"] == (conv == "sts")
-        tested = PLANS["k400"][f"test-{conv}-{net}"].config
-        expected_test = {"data": clips, "test_view": views, "average_clips": "prob", "batch_size": 10}
-        assert nested(tested, expected_test) == expected_test
-        assert tested["backbone"] == config["backbone"]
+    assert_published("k400", net, expected, views)
 
 
 @pytest.mark.parametrize("net", SPARSE)
 def test_something_something_has_the_published_values(net: str) -> None:
     clips = {
-        "num_frames": 32 if "fast" in net else 8, "crop_size": 224, "dataset": {"name": "something_something_v2"},
+        "num_frames": 32 if "fast" in net else 8, "frame_stride": 1, "crop_size": 224, "train_split": "train",
+        "test_split": "val", "dataset": {"name": "something_something_v2"},
         "sampling": {"name": "segments", "sparse": True},
     }  # fmt: skip
-    expected = {
-        "epochs": 50, "global_batch_size": 64, "bn_group_size": 8, "precise_bn_batches": 0,
-        "taps": "spread" if net == "slowonly50" else "keep", "data": clips,
-        "augment": {"short_side": 256, "flip_probability": 0.0}, "optim": {"base_lr": 0.1, "clip_norm": 40.0},
-    }  # fmt: skip
+    expected = fine_tuning(
+        256, 0.0, 0.1, decay_1d=True, epochs=50, global_batch_size=64, bn_group_size=8, precise_bn_batches=0,
+        taps="spread" if net == "slowonly50" else "keep", data=clips,
+    )  # fmt: skip
     views = {"num_clips": 1, "num_crops": 3, "short_side": 256, "crop_size": 256}
-    config = PLANS["sthv2"][f"finetune-sts-{net}"].config
-    assert nested(config, expected) == expected
-    tested = PLANS["sthv2"][f"test-sts-{net}"].config
-    assert nested(tested, {"data": clips, "test_view": views}) == {"data": clips, "test_view": views}
+    assert_published("sthv2", net, expected, views)
 
 
 @pytest.mark.parametrize("scale", ["paper", "demo", "smoke"])
