@@ -4,6 +4,7 @@ Sources: Cubuk et al. 2020 (arXiv:1909.13719); the ranges and the increasing var
 ECCV 2022) trains on images, and torchvision's. Both compute with PIL, and so is done here.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,7 +17,6 @@ from vssl.data.rand_augment_config import RandAugmentConfig
 
 _GREY = (124, 116, 104)  # ImageNet's mean, which fills what is turned or pushed into view
 _DARK = 128  # below it SolarizeAdd adds
-_LEAST_FACTOR = 0.1  # of an enhancement: none turns a picture black
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,13 @@ class Operation:
 def draw_operations(config: RandAugmentConfig, generator: Generator) -> tuple[Operation, ...]:
     """The operations on one view. Everything is drawn whether it is used or not."""
     space = _INCREASING if config.space == "increasing" else _TORCHVISION
-    most = 10 if config.space == "increasing" else 30
     names = list(space)
     drawn = []
     for _ in range(config.operations):
         number = int(torch.randint(len(names), (), generator=generator))
         coin, sign = torch.rand(2, generator=generator).tolist()
         noise = config.magnitude_std * torch.randn((), generator=generator).item()
-        strength = min(max(config.magnitude + noise, 0), most) / most
+        strength = min(max(config.magnitude + noise, 0), config.strongest) / config.strongest
         if coin < config.probability:
             name = names[number]
             value = space[name](strength, -1 if sign < 0.5 else 1)
@@ -69,7 +68,7 @@ def _signed(most: float) -> Value:
 
 
 def _factor(strength: float, sign: int) -> float:
-    return max(_LEAST_FACTOR, 1 + sign * 0.9 * strength)
+    return 1 + sign * 0.9 * strength  # at least a tenth: nothing turns a picture black
 
 
 _INCREASING: dict[str, Value] = {
@@ -96,10 +95,10 @@ _TORCHVISION: dict[str, Value] = {
     "translate_x": _signed(150 / 331),
     "translate_y": _signed(150 / 331),
     "rotate": _signed(30.0),
-    "brightness": lambda strength, sign: 1 + sign * 0.9 * strength,
-    "colour": lambda strength, sign: 1 + sign * 0.9 * strength,
-    "contrast": lambda strength, sign: 1 + sign * 0.9 * strength,
-    "sharpness": lambda strength, sign: 1 + sign * 0.9 * strength,
+    "brightness": _factor,
+    "colour": _factor,
+    "contrast": _factor,
+    "sharpness": _factor,
     "posterize": lambda strength, sign: 8 - round(4 * strength),
     "solarize": lambda strength, sign: 255 * (1 - strength),
     "autocontrast": lambda strength, sign: 0.0,
@@ -127,7 +126,7 @@ def _operate(picture: Image.Image, operation: Operation) -> Image.Image:
     if name == "posterize":
         return _posterize(picture, int(value))
     if name == "solarize":
-        return picture.point(lambda level: level if level < value else 255 - level)
+        return ImageOps.solarize(picture, math.ceil(value))  # levels are whole
     if name == "solarize_add":
         return picture.point(lambda level: min(255, level + int(value)) if level < _DARK else level)
     return picture if name == "identity" else _move(picture, operation)

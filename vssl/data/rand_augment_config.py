@@ -21,6 +21,12 @@ class RandAugmentConfig:
     )
 
     def __post_init__(self) -> None:
-        most = 10 if self.space == "increasing" else 30
-        if self.magnitude > most:
-            raise ValueError(f"magnitude is {self.magnitude:g} and space is {self.space}; give at most {most}")
+        if self.magnitude > self.strongest:
+            raise ValueError(
+                f"magnitude is {self.magnitude:g} and space is {self.space}; give at most {self.strongest}"
+            )
+
+    @property
+    def strongest(self) -> int:
+        """The magnitude of full strength."""
+        return 10 if self.space == "increasing" else 30

@@ -1,9 +1,11 @@
 """RandAugment against torchvision's operations, closed forms, and its own frequencies."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 import torch
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as theirs
 
 from vssl.config import ConfigError, build
@@ -30,6 +32,7 @@ def done(name: str, value: float = 0.0, *, nearest: bool = False) -> torch.Tenso
         (Operation("posterize", 3), lambda x: theirs.posterize(x, 3)),
         (Operation("posterize", 0), torch.zeros_like),
         (Operation("solarize", 100), lambda x: theirs.solarize(x, 100)),
+        (Operation("solarize", 127.5), lambda x: theirs.solarize(x, 127.5)),
         (Operation("solarize_add", 60), lambda x: torch.where(x < 128, (x.int() + 60).clamp(max=255), x.int())),
         (Operation("colour", 1.5), lambda x: theirs.adjust_saturation(x, 1.5)),
         (Operation("contrast", 0.6), lambda x: theirs.adjust_contrast(x, 0.6)),
@@ -39,7 +42,9 @@ def done(name: str, value: float = 0.0, *, nearest: bool = False) -> torch.Tenso
     ],
     ids=lambda one: one.name if isinstance(one, Operation) else "",
 )
-def test_colours_are_torchvisions_to_a_level(operation: Operation, expected) -> None:  # type: ignore[no-untyped-def]
+def test_colours_are_torchvisions_to_a_level(
+    operation: Operation, expected: Callable[[torch.Tensor], torch.Tensor]
+) -> None:
     difference = operate(frames(), (operation,)).int() - expected(frames()).int()
     assert difference.abs().max() <= 1
 
@@ -71,7 +76,23 @@ def test_strongest_and_weakest_values() -> None:
     assert at["solarize_add"] == (0, 110)
     assert at["colour"] == (1, pytest.approx(0.1))
     assert at["translate_x"] == (0, -0.45)
-    assert len(_TORCHVISION) == 14
+
+
+def test_torchvisions_space_is_torchvisions() -> None:
+    height, width, bins = 40, 50, 31
+    # factor from ours to theirs, and our value of nothing
+    units = {"translate_x": (width, 0), "translate_y": (height, 0), "solarize": (1 / 255, 0)}
+    units |= dict.fromkeys(("brightness", "colour", "contrast", "sharpness"), (1, 1))
+    space = v2.RandAugment._AUGMENTATION_SPACE
+    names = [name.replace("_", "").replace("colour", "color") for name in _TORCHVISION]
+    assert names == [name.lower() for name in space]
+    for (name, value), (magnitudes, is_signed) in zip(_TORCHVISION.items(), space.values(), strict=True):
+        factor, nothing = units.get(name, (1, 0))
+        expected = magnitudes(bins, height, width)
+        for number in range(bins):
+            strength, most = number / (bins - 1), 0.0 if expected is None else float(expected[number])
+            found = [factor * (value(strength, sign) - nothing) for sign in (1, -1)]
+            assert found == pytest.approx([most, -most if is_signed else most], abs=1e-5), name
 
 
 @pytest.mark.parametrize("space", ["increasing", "torchvision"])
