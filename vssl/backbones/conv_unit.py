@@ -1,5 +1,7 @@
 """What the backbones of STS are built of: a convolution with its normalisation, under the names of the public code."""
 
+from collections import OrderedDict
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,6 +29,23 @@ def convolution(inputs: int, outputs: int, kernel: Size, *, stride: int = 1, gro
     time, height, width = kernel
     padding = (time // 2, height // 2, width // 2)
     return nn.Conv3d(inputs, outputs, kernel, stride=(1, stride, stride), padding=padding, groups=groups, bias=False)
+
+
+def pointwise(inputs: int, outputs: int, norm_layer: NormLayer, *, stride: int = 1, relu: bool = True) -> ConvUnit:
+    """1x1x1: channels are mixed, places are not."""
+    return ConvUnit(convolution(inputs, outputs, (1, 1, 1), stride=stride), outputs, norm_layer, relu=relu)
+
+
+def shortcut(inputs: int, outputs: int, stride: int, norm_layer: NormLayer) -> ConvUnit | None:
+    """What stands beside a residual branch that changes the shape; None where it does not."""
+    if inputs == outputs and stride == 1:
+        return None
+    return pointwise(inputs, outputs, norm_layer, stride=stride, relu=False)
+
+
+def alone(conv: nn.Conv3d) -> nn.Sequential:
+    """A convolution without normalisation, under the name that it has in a `ConvUnit`."""
+    return nn.Sequential(OrderedDict(conv=conv))
 
 
 def with_eps(norm_layer: NormLayer, eps: float) -> NormLayer:

@@ -4,10 +4,13 @@ Source: Tran et al., ICCV 2019 (arXiv:1904.02811), as STS (Li et al., ECCV 2022)
 an STS convolution cannot.
 """
 
+from functools import partial
+
 from torch import Tensor, nn
 
-from vssl.backbones.bottleneck import DEPTHS, EXPANSION, block_share, depthwise_block
+from vssl.backbones.bottleneck import DEPTHS, EXPANSION, depthwise_block
 from vssl.backbones.conv_unit import ConvUnit, convolution, stem_pool, with_eps
+from vssl.backbones.residual import Place, ResidualBlock, residual_stages
 from vssl.nn.batchnorm import NormLayer
 from vssl.nn.initial import he_convolutions
 
@@ -27,7 +30,8 @@ class CSN50(nn.Module):
         norm_layer = with_eps(norm_layer, _EPS)
         self.conv1 = ConvUnit(convolution(3, width, (3, 7, 7), stride=2), width, norm_layer)
         self.maxpool = stem_pool()
-        self.layer1, self.layer2, self.layer3, self.layer4 = _stages(width, norm_layer)
+        stages = residual_stages(DEPTHS, width, partial(_block, norm_layer=norm_layer), expansion=EXPANSION)
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.num_features = 32 * width
         he_convolutions(self)
 
@@ -37,13 +41,6 @@ class CSN50(nn.Module):
         return features
 
 
-def _stages(width: int, norm_layer: NormLayer) -> list[nn.Sequential]:
-    stages, inputs, number = [], width, 0
-    for stage, depth in enumerate(DEPTHS):
-        blocks = []
-        for block in range(depth):
-            middle, stride = width * 2**stage, 2 if stage and not block else 1
-            blocks.append(depthwise_block(inputs, middle, stride, norm_layer, drop_share=block_share(number)))
-            inputs, number = EXPANSION * middle, number + 1
-        stages.append(nn.Sequential(*blocks))
-    return stages
+def _block(place: Place, norm_layer: NormLayer) -> ResidualBlock:
+    middle = place.outputs // EXPANSION
+    return depthwise_block(place.inputs, middle, place.stride, norm_layer, drop_share=place.drop_share)

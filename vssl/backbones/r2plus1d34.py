@@ -4,13 +4,15 @@ Source: Tran et al., CVPR 2018 (arXiv:1711.11248), as STS (Li et al., ECCV 2022)
 `r2plus1d_18` nor `vssl.backbones.r2plus1d`: other stem, other strides, other middle widths.
 """
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vssl.backbones.bottleneck import DEPTHS, block_share
+from vssl.backbones.bottleneck import DEPTHS
 from vssl.backbones.conv_unit import ConvUnit, convolution, stem_pool, with_eps
+from vssl.backbones.residual import Place, ResidualBlock, residual_stages
 from vssl.nn.batchnorm import NormLayer
-from vssl.nn.drop_path import DropPath
 from vssl.nn.initial import he_convolutions
 from vssl.nn.sts import STSConv3d
 
@@ -29,7 +31,8 @@ class R2Plus1D34(nn.Module):
         super().__init__()
         self.conv1 = _unit(3, width, (3, 7), 2, norm_layer)
         self.maxpool = stem_pool()
-        self.layer1, self.layer2, self.layer3, self.layer4 = _stages(width, norm_layer)
+        stages = residual_stages(DEPTHS, width, partial(_block, norm_layer=norm_layer))
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.num_features = 8 * width
         self._stem_is_frozen = False
         he_convolutions(self)
@@ -81,27 +84,16 @@ def middle_channels(inputs: int, outputs: int, side: int) -> int:
     return 3 * area * inputs * outputs // (area * inputs + 3 * outputs)
 
 
-class _Block(nn.Module):
+def _block(place: Place, norm_layer: NormLayer) -> ResidualBlock:
     """Two factored convolutions beside a shortcut, which is one too where the shape changes."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int, norm_layer: NormLayer, *, drop_share: float) -> None:
-        super().__init__()
-        self.conv1 = _unit(inputs, outputs, (3, 3), stride, norm_layer)
-        self.conv2 = _unit(outputs, outputs, (3, 3), 1, norm_layer, relu=False)
-        changes = inputs != outputs or stride != 1
-        self.downsample = _unit(inputs, outputs, (1, 1), stride, norm_layer, relu=False) if changes else None
-        self.drop_path = DropPath(drop_share)
-        self.drop_shortcut = DropPath(drop_share, "shortcut")
-
-    @property
-    def last_norm(self) -> nn.Module:
-        """The normalisation that ends the branch."""
-        return self.conv2.bn
-
-    def forward(self, x: Tensor) -> Tensor:
-        branch = self.drop_path(self.conv2(self.conv1(x)))
-        shortcut = x if self.downsample is None else self.downsample(self.drop_shortcut(x))
-        return F.relu(branch + shortcut)
+    inputs, outputs, stride = place.inputs, place.outputs, place.stride
+    branch = {
+        "conv1": _unit(inputs, outputs, (3, 3), stride, norm_layer),
+        "conv2": _unit(outputs, outputs, (3, 3), 1, norm_layer, relu=False),
+    }
+    changes = inputs != outputs or stride != 1
+    downsample = _unit(inputs, outputs, (1, 1), stride, norm_layer, relu=False) if changes else None
+    return ResidualBlock(branch, downsample, drop_share=place.drop_share, drops_shortcut=True)
 
 
 def _unit(
@@ -109,15 +101,3 @@ def _unit(
 ) -> ConvUnit:
     factored = FactoredConv3d(inputs, outputs, kernel, stride, norm_layer)
     return ConvUnit(factored, outputs, with_eps(norm_layer, _EPS), relu=relu)
-
-
-def _stages(width: int, norm_layer: NormLayer) -> list[nn.Sequential]:
-    stages, inputs, number = [], width, 0
-    for stage, depth in enumerate(DEPTHS):
-        blocks = []
-        for block in range(depth):
-            outputs, stride = width * 2**stage, 2 if stage and not block else 1
-            blocks.append(_Block(inputs, outputs, stride, norm_layer, drop_share=block_share(number)))
-            inputs, number = outputs, number + 1
-        stages.append(nn.Sequential(*blocks))
-    return stages

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vssl.backbones.bottleneck import temporal_stages
-from vssl.backbones.conv_unit import ConvUnit, convolution, stem_pool
+from vssl.backbones.conv_unit import ConvUnit, alone, convolution, stem_pool
 from vssl.nn.batchnorm import NormLayer
 from vssl.nn.initial import he_convolutions
 
@@ -46,7 +46,7 @@ class SlowFast50(nn.Module):
                 padding=(lateral // 2, 0, 0),
                 bias=False,
             )
-            self.slow_path.add_module(name, _Lateral(along))
+            self.slow_path.add_module(name, alone(along))
         self.num_features = _outputs(width)[4] + _outputs(fast)[4]
         he_convolutions(self)
 
@@ -85,18 +85,6 @@ class _Path(nn.Module):
 
     def stages(self) -> tuple[nn.Module, ...]:
         return self.layer1, self.layer2, self.layer3, self.layer4
-
-
-class _Lateral(nn.Module):
-    """A convolution alone, under the public code's name."""
-
-    def __init__(self, conv: nn.Conv3d) -> None:
-        super().__init__()
-        self.conv = conv
-
-    def forward(self, x: Tensor) -> Tensor:
-        narrowed: Tensor = self.conv(x)
-        return narrowed
 
 
 def _outputs(width: int) -> list[int]:

@@ -3,12 +3,14 @@
 Source: Feichtenhofer, CVPR 2020 (arXiv:2004.04730), as STS (Li et al., ECCV 2022) has it.
 """
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vssl.backbones.conv_unit import ConvUnit, convolution
+from vssl.backbones.conv_unit import ConvUnit, alone, convolution, pointwise, shortcut
+from vssl.backbones.residual import Place, ResidualBlock, residual_stages
 from vssl.nn.batchnorm import NormLayer
-from vssl.nn.drop_path import DropPath
 from vssl.nn.initial import he_convolutions
 from vssl.nn.sts import STSConv3d
 
@@ -31,11 +33,12 @@ class X3DS(nn.Module):
 
     def __init__(self, width: int, norm_layer: NormLayer) -> None:
         super().__init__()
-        self.conv1_s = _Alone(convolution(3, width, (1, 3, 3), stride=2))
+        self.conv1_s = alone(convolution(3, width, (1, 3, 3), stride=2))
         self.conv1_t = ConvUnit(convolution(width, width, (5, 1, 1), groups=width), width, norm_layer)
-        self.layer1, self.layer2, self.layer3, self.layer4 = _stages(width, norm_layer)
+        stages = residual_stages(_DEPTHS, width, partial(_block, norm_layer=norm_layer), strides=(2, 2, 2, 2))
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.num_features = _middle(8 * width)
-        self.conv5 = ConvUnit(convolution(8 * width, self.num_features, (1, 1, 1)), self.num_features, norm_layer)
+        self.conv5 = pointwise(8 * width, self.num_features, norm_layer)
         he_convolutions(self)
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -44,52 +47,26 @@ class X3DS(nn.Module):
         return features
 
 
-class X3DBlock(nn.Module):
-    """1x1x1, 3x3x3 depthwise, a gate in every other block, Swish, 1x1x1; beside a shortcut.
+def _block(place: Place, norm_layer: NormLayer) -> ResidualBlock:
+    gated, middle = place.number % 2 == 0, _middle(place.outputs)
+    return x3d_block(
+        place.inputs, middle, place.outputs, place.stride, norm_layer, gated=gated, drop_share=place.drop_share
+    )
 
-    Args:
-        inputs, middle, outputs: channels.
-        stride: of height and width.
-        gated: whether channels are weighed by squeeze and excitation.
-        norm_layer: number of channels -> normalisation layer.
-        drop_share: of the network's rate of stochastic depth.
-    """
 
-    def __init__(
-        self,
-        inputs: int,
-        middle: int,
-        outputs: int,
-        stride: int,
-        norm_layer: NormLayer,
-        *,
-        gated: bool,
-        drop_share: float,
-    ) -> None:
-        super().__init__()
-        self.conv1 = ConvUnit(convolution(inputs, middle, (1, 1, 1)), middle, norm_layer)
-        depthwise = STSConv3d(middle, middle, (3, 3, 3), stride=stride, groups=middle)
-        self.conv2 = ConvUnit(depthwise, middle, norm_layer, relu=False)
-        self.se_module = _Gate(middle) if gated else None
-        self.conv3 = ConvUnit(convolution(middle, outputs, (1, 1, 1)), outputs, norm_layer, relu=False)
-        self.downsample = (
-            ConvUnit(convolution(inputs, outputs, (1, 1, 1), stride=stride), outputs, norm_layer, relu=False)
-            if inputs != outputs or stride != 1
-            else None
-        )
-        self.drop_path = DropPath(drop_share)
-
-    @property
-    def last_norm(self) -> nn.Module:
-        """The normalisation that ends the branch."""
-        return self.conv3.bn
-
-    def forward(self, x: Tensor) -> Tensor:
-        middle = self.conv2(self.conv1(x))
-        if self.se_module is not None:
-            middle = self.se_module(middle)
-        branch = self.drop_path(self.conv3(F.silu(middle)))
-        return F.relu(branch + (x if self.downsample is None else self.downsample(x)))
+def x3d_block(
+    inputs: int, middle: int, outputs: int, stride: int, norm_layer: NormLayer, *, gated: bool, drop_share: float
+) -> ResidualBlock:
+    """1x1x1, 3x3x3 depthwise, where it is gated squeeze and excitation, Swish, 1x1x1; sizes are channels."""
+    depthwise = STSConv3d(middle, middle, (3, 3, 3), stride=stride, groups=middle)
+    branch: dict[str, nn.Module] = {
+        "conv1": pointwise(inputs, middle, norm_layer),
+        "conv2": ConvUnit(depthwise, middle, norm_layer, relu=False),
+    }
+    if gated:
+        branch["se_module"] = _Gate(middle)
+    branch |= {"swish": nn.SiLU(), "conv3": pointwise(middle, outputs, norm_layer, relu=False)}
+    return ResidualBlock(branch, shortcut(inputs, outputs, stride, norm_layer), drop_share=drop_share)
 
 
 class _Gate(nn.Module):
@@ -112,33 +89,6 @@ def gate_channels(channels: int) -> int:
     asked = channels / _GATE
     rounded = max(8, int(asked + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * asked else rounded
-
-
-class _Alone(nn.Module):
-    """A convolution without normalisation, under the public code's name."""
-
-    def __init__(self, conv: nn.Conv3d) -> None:
-        super().__init__()
-        self.conv = conv
-
-    def forward(self, x: Tensor) -> Tensor:
-        output: Tensor = self.conv(x)
-        return output
-
-
-def _stages(width: int, norm_layer: NormLayer) -> list[nn.Sequential]:
-    stages, inputs, number = [], width, 0
-    for stage, depth in enumerate(_DEPTHS):
-        blocks = []
-        for block in range(depth):
-            outputs, stride = width * 2**stage, 1 if block else 2
-            share = number / (sum(_DEPTHS) - 1)
-            blocks.append(
-                X3DBlock(inputs, _middle(outputs), outputs, stride, norm_layer, gated=block % 2 == 0, drop_share=share)
-            )
-            inputs, number = outputs, number + 1
-        stages.append(nn.Sequential(*blocks))
-    return stages
 
 
 def _middle(outputs: int) -> int:
