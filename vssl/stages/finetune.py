@@ -9,26 +9,22 @@ from torch import Tensor
 from vssl.artifacts import Inputs
 from vssl.backbones.mvit import MViTB
 from vssl.backbones.vit_video import VideoTransformer
-from vssl.checkpoint import identity
 from vssl.data.augment_config import TrainAugmentConfig
-from vssl.data.clips import ClipDataset
 from vssl.data.loader import TrainLoader
 from vssl.data.view_makers import view_for_training
 from vssl.device import autocast, placed, prepared
 from vssl.distributed import any_true, is_main
-from vssl.loop import replaced_over_ranks, train
 from vssl.methods.supervised import Supervised
 from vssl.nn.batchnorm import norm_layer
 from vssl.nn.precise_bn import set_precise_statistics
-from vssl.optim import build_optimizer, clip_of, layer_rates, tokens_and_positions
-from vssl.optim_config import peak_rate
+from vssl.optim import build_optimizer, layer_rates, tokens_and_positions
 from vssl.randomness import seeded
 from vssl.run import Run, Stopped
-from vssl.schedules import learning_rate, weight_decay_of
 from vssl.stages.classification import plot_training, predict, scored
+from vssl.stages.classifier_training import train_classifier
 from vssl.stages.finetune_config import FinetuneConfig
-from vssl.stages.report import training_figures, write_metrics
-from vssl.stages.sources import bound_weights, clips, header, initial_backbone, seen, train_loader
+from vssl.stages.report import write_metrics
+from vssl.stages.sources import bound_weights, clips, header, initial_backbone, seen
 from vssl.stages.transfer import start_residuals_and_taps, take_hidden_layer
 from vssl.weights import save_weights
 
@@ -66,7 +62,13 @@ def run(config: FinetuneConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         if weights is not None:
             take_hidden_layer(method.head, weights, run)
         method = placed(method, config.runtime, device)
-        figures = _train(config, method, dataset, inputs, run, device)
+
+        def set_statistics(loader: TrainLoader) -> None:
+            with autocast(config.runtime, device):
+                set_precise_statistics(method.backbone, _unmixed(config, loader, run))
+
+        optimizer = _optimizer(config, method)
+        figures = train_classifier(config, method, optimizer, dataset, inputs, run, device, finish=set_statistics)
         method.eval()
         predictions = predict(config, inputs, run, method.classify, batch_size=config.global_batch_size, device=device)
     metrics = scored(run, predictions) | figures
@@ -88,6 +90,15 @@ def _augment(config: FinetuneConfig) -> TrainAugmentConfig:
     return replace(config.augment, flip_probability=0.0)
 
 
+def _optimizer(config: FinetuneConfig, method: Supervised) -> torch.optim.Optimizer:
+    """In which the backbone, and of a transformer each of its layers, learns at a rate of its own."""
+    lr_scales = dict.fromkeys(method.backbone.parameters(), 1 / config.backbone_lr_ratio)
+    if isinstance(method.backbone, VideoTransformer | MViTB):
+        rates = layer_rates(method.backbone, method.backbone.layer_of, config.layer_decay)
+        lr_scales = {parameter: scale * rates[parameter] for parameter, scale in lr_scales.items()}
+    return build_optimizer(config.optim, method.parameters(), lr_scales=lr_scales, tables=tokens_and_positions(method))
+
+
 def _unmixed(config: FinetuneConfig, loader: TrainLoader, run: Run) -> Iterator[Tensor]:
     """Clips of the epoch that would come next: a function of the seed alone, whatever was interrupted before.
 
@@ -104,46 +115,3 @@ def _unmixed(config: FinetuneConfig, loader: TrainLoader, run: Run) -> Iterator[
         if any(any_true(run.should_stop())):
             raise Stopped("stopped while statistics of batch normalisation were taken, which will start again")
         yield batch["streams"][config.data.modality][:, 0]
-
-
-def _train(
-    config: FinetuneConfig, method: Supervised, dataset: ClipDataset, inputs: Inputs, run: Run, device: torch.device
-) -> dict[str, float]:
-    loader = train_loader(config, dataset, device)
-
-    def lr_at(step: int) -> float:
-        return learning_rate(
-            config.schedule,
-            peak_rate(config.optim, config.global_batch_size),
-            step=step,
-            epochs=config.epochs,
-            steps_per_epoch=loader.steps_per_epoch,
-        )
-
-    lr_scales = dict.fromkeys(method.backbone.parameters(), 1 / config.backbone_lr_ratio)
-    if isinstance(method.backbone, VideoTransformer | MViTB):
-        rates = layer_rates(method.backbone, method.backbone.layer_of, config.layer_decay)
-        lr_scales = {parameter: scale * rates[parameter] for parameter, scale in lr_scales.items()}
-    try:
-        train(
-            method,
-            build_optimizer(
-                config.optim, method.parameters(), lr_scales=lr_scales, tables=tokens_and_positions(method)
-            ),
-            loader,
-            run,
-            lr_at=lr_at,
-            weight_decay_at=weight_decay_of(config.optim, config.epochs, loader.steps_per_epoch),
-            clip=clip_of(config.optim),
-            epochs=config.epochs,
-            runtime=config.runtime,
-            device=device,
-            identity=identity(config, inputs),
-        )
-        replaced = float(len(replaced_over_ranks(loader)))
-        with autocast(config.runtime, device):
-            set_precise_statistics(method.backbone, _unmixed(config, loader, run))
-    finally:
-        loader.close()
-    figures = {f"train_{name}": value for name, value in training_figures(run).items()}
-    return figures | {"dropped_short": float(dataset.dropped_short), "replaced_videos": replaced}

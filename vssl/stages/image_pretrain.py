@@ -8,34 +8,28 @@ classifier starts at a deviation of 0.01 as everywhere here; running statistics 
 instead of the mean over GPUs.
 """
 
-from functools import partial
-
 import torch
 
 from vssl.artifacts import Inputs
 from vssl.backbones.build import build_backbone
 from vssl.backbones.r2plus1d34 import R2Plus1D34
-from vssl.checkpoint import identity
 from vssl.data.clip_views import RandomResizedCropView
-from vssl.data.clips import ClipDataset
 from vssl.data.image_views import CentralViews
 from vssl.device import placed, prepared
 from vssl.distributed import is_main
 from vssl.evals.protocols import Described
-from vssl.loop import replaced_over_ranks, train
 from vssl.methods.supervised import Supervised
 from vssl.nn.batchnorm import norm_layer
 from vssl.nn.precise_bn import share_statistics
-from vssl.optim import build_optimizer, clip_of
-from vssl.optim_config import peak_rate
+from vssl.optim import build_optimizer
 from vssl.randomness import seeded
 from vssl.run import Run
-from vssl.schedules import learning_rate
 from vssl.stages.classification import plot_training, scored
+from vssl.stages.classifier_training import train_classifier
 from vssl.stages.image_pretrain_config import ImagePretrainConfig
 from vssl.stages.per_video import describe
-from vssl.stages.report import training_figures, write_metrics
-from vssl.stages.sources import clips, header, train_loader
+from vssl.stages.report import write_metrics
+from vssl.stages.sources import clips, header
 from vssl.weights import save_weights
 
 
@@ -46,16 +40,18 @@ def run(config: ImagePretrainConfig, inputs: Inputs, run: Run) -> dict[str, floa
 
     Returns:
         `top1`, `top5`, `mean_class_accuracy`, `chance_top1`, `top1_crop<share>` of each test share, `train_loss_first`,
-        `train_loss_last`, `train_accuracy_last`, `images` and those that broke.
+        `train_loss_last`, `train_accuracy_last`, `images`, and `replaced_videos`: those of them that broke.
     """
     with prepared(config.runtime) as device:
         view = RandomResizedCropView(config.augment, config.data.crop_size)
         dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
         method = placed(_method(config, len(dataset.classes)), config.runtime, device)
-        figures = _train(config, method, dataset, inputs, run, device)
+        optimizer = build_optimizer(config.optim, method.parameters())
+        figures = train_classifier(config, method, optimizer, dataset, inputs, run, device)
+        share_statistics(method)
         method.eval()
         predictions = _predict(config, method, inputs, run, device)
-    metrics = scored(run, predictions) | figures
+    metrics = scored(run, predictions) | figures | {"images": float(len(dataset))}
     if is_main():
         classes = list(dataset.classes)
         about = header("image_pretrain", run, backbone=config.backbone, modality="rgb", classes=classes)
@@ -85,39 +81,6 @@ def _method(config: ImagePretrainConfig, num_classes: int) -> Supervised:
             hidden_bias=True,
             ema_decay=config.ema_decay,
         )
-
-
-def _train(
-    config: ImagePretrainConfig,
-    method: Supervised,
-    dataset: ClipDataset,
-    inputs: Inputs,
-    run: Run,
-    device: torch.device,
-) -> dict[str, float]:
-    loader = train_loader(config, dataset, device)
-    steps = loader.steps_per_epoch
-    peak = peak_rate(config.optim, config.global_batch_size)
-    rate = partial(learning_rate, config.schedule, peak, epochs=config.epochs, steps_per_epoch=steps)
-    try:
-        train(
-            method,
-            build_optimizer(config.optim, method.parameters()),
-            loader,
-            run,
-            lr_at=lambda step: rate(step=step),
-            clip=clip_of(config.optim),
-            epochs=config.epochs,
-            runtime=config.runtime,
-            device=device,
-            identity=identity(config, inputs),
-        )
-        replaced = float(len(replaced_over_ranks(loader)))
-        share_statistics(method)
-    finally:
-        loader.close()
-    figures = {f"train_{name}": value for name, value in training_figures(run).items()}
-    return figures | {"images": float(len(dataset)), "replaced_images": replaced}
 
 
 def _predict(

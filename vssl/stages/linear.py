@@ -9,23 +9,19 @@ from torch import Tensor, nn
 
 from vssl.artifacts import Inputs
 from vssl.backbones.build import Backbone
-from vssl.checkpoint import identity
-from vssl.data.clips import ClipDataset
 from vssl.data.view_makers import view_for_training
 from vssl.device import prepared
 from vssl.distributed import all_gather_cat, is_main, rank
-from vssl.loop import replaced_over_ranks, train
 from vssl.methods import Position
 from vssl.nn.heads import linear_probe_head, plain_head
-from vssl.optim import build_optimizer, clip_of
-from vssl.optim_config import peak_rate
+from vssl.optim import build_optimizer
 from vssl.randomness import seeded
 from vssl.run import Run
-from vssl.schedules import learning_rate, weight_decay_of
 from vssl.stages.classification import plot_training, predict, scored
+from vssl.stages.classifier_training import train_classifier
 from vssl.stages.linear_config import LinearConfig
-from vssl.stages.report import training_figures, write_metrics
-from vssl.stages.sources import clips, frozen_backbone, header, seen, train_loader
+from vssl.stages.report import write_metrics
+from vssl.stages.sources import clips, frozen_backbone, header, seen
 from vssl.weights import save_weights
 
 
@@ -103,7 +99,8 @@ def run(config: LinearConfig, inputs: Inputs, run: Run) -> dict[str, float]:
             probe = LinearProbe(
                 backbone, len(dataset.classes), plain=config.head == "plain", drifting=config.trunk == "train"
             ).to(device)
-        figures = _train(config, probe, dataset, inputs, run, device)
+        optimizer = build_optimizer(config.optim, probe.parameters())
+        figures = train_classifier(config, probe, optimizer, dataset, inputs, run, device)
 
         probe.eval()
 
@@ -121,38 +118,3 @@ def run(config: LinearConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         plot_training(run, predictions, classes)
     write_metrics(run, metrics)
     return metrics
-
-
-def _train(
-    config: LinearConfig, probe: LinearProbe, dataset: ClipDataset, inputs: Inputs, run: Run, device: torch.device
-) -> dict[str, float]:
-    loader = train_loader(config, dataset, device)
-
-    def lr_at(step: int) -> float:
-        return learning_rate(
-            config.schedule,
-            peak_rate(config.optim, config.global_batch_size),
-            step=step,
-            epochs=config.epochs,
-            steps_per_epoch=loader.steps_per_epoch,
-        )
-
-    try:
-        train(
-            probe,
-            build_optimizer(config.optim, probe.parameters()),
-            loader,
-            run,
-            lr_at=lr_at,
-            weight_decay_at=weight_decay_of(config.optim, config.epochs, loader.steps_per_epoch),
-            clip=clip_of(config.optim),
-            epochs=config.epochs,
-            runtime=config.runtime,
-            device=device,
-            identity=identity(config, inputs),
-        )
-        replaced = float(len(replaced_over_ranks(loader)))
-    finally:
-        loader.close()
-    figures = {f"train_{name}": value for name, value in training_figures(run).items()}
-    return figures | {"dropped_short": float(dataset.dropped_short), "replaced_videos": replaced}
