@@ -69,6 +69,18 @@ def nearest(word: str, accepted: Iterable[str]) -> str:
     return f" (did you mean `{close[0]}`?)" if close else ""
 
 
+def refuse_remainder(key: str, size: int, unit_key: str, unit: int | None) -> None:
+    """
+    Raises:
+        ValueError: a size is no multiple of a unit, if there is one.
+    """
+    if unit and size % unit:
+        fitting = [n for n in (size - size % unit, size - size % unit + unit) if n]
+        raise ValueError(
+            f"{key} is {size}, not a multiple of {unit_key} ({unit}); set {key} to {' or '.join(map(str, fitting))}"
+        )
+
+
 def build(config_class: type[T], mapping: Mapping[str, Any], path: str = "") -> T:
     """Make a config object from a plain mapping.
 

@@ -20,3 +20,15 @@ class MixupConfig:
                 "mixup_alpha and cutmix_alpha are both 0, which mixes nothing; give one of them (0.8, 1.0), or set "
                 "mixup to null"
             )
+
+
+def refuse_odd_batch(mixup: MixupConfig | None, global_batch_size: int) -> None:
+    """
+    Raises:
+        ValueError: one clip of each batch would be mixed with itself.
+    """
+    if mixup and global_batch_size % 2:
+        raise ValueError(
+            f"global_batch_size is {global_batch_size} and mixup is on, which pairs the clips of a batch; take "
+            f"{global_batch_size - 1} or {global_batch_size + 1}, or set mixup to null"
+        )

@@ -13,7 +13,7 @@ from vssl.backbones.backbone_config import (
 )
 from vssl.backbones.image_init_config import ImageInitConfig
 from vssl.backbones.sts_backbones_config import STSBackboneConfig
-from vssl.config import ConfigError, knob, nested
+from vssl.config import ConfigError, knob, nested, refuse_remainder
 from vssl.data.augment_config import (
     ClassifyAugmentConfig,
     ShortSideAugmentConfig,
@@ -22,7 +22,7 @@ from vssl.data.augment_config import (
     refuse_small_sides,
 )
 from vssl.data.dataset_config import EvaluationClipsConfig
-from vssl.nn.mixup_config import MixupConfig
+from vssl.nn.mixup_config import MixupConfig, refuse_odd_batch
 from vssl.optim_config import MilestonesConfig, OptimConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
 from vssl.stages.crops_config import TestCrops, refuse_crops_of_crops
 from vssl.stages.runtime_config import RuntimeConfig
@@ -128,16 +128,8 @@ class FinetuneConfig:
                 f"bn is {self.bn} and bn_group_size is {self.bn_group_size}; bn_group_size is a number for bn=local, "
                 "and null for bn=sync"
             )
-        if self.bn_group_size and self.global_batch_size % self.bn_group_size:
-            raise ValueError(
-                f"global_batch_size is {self.global_batch_size}, not a multiple of bn_group_size "
-                f"({self.bn_group_size}); make it one, or set bn_group_size to {self.global_batch_size}"
-            )
-        if self.mixup and self.global_batch_size % 2:
-            raise ValueError(
-                f"global_batch_size is {self.global_batch_size} and mixup is on, which pairs the videos of a batch; "
-                f"take {self.global_batch_size - 1} or {self.global_batch_size + 1}, or set mixup to null"
-            )
+        refuse_remainder("global_batch_size", self.global_batch_size, "bn_group_size", self.bn_group_size)
+        refuse_odd_batch(self.mixup, self.global_batch_size)
         if isinstance(self.augment, ShortSideAugmentConfig):
             refuse_small_sides("augment.short_side", self.augment.short_side, self.data.crop_size)
         refuse_small_sides("test_view.legacy_views", self.test_view.legacy_views, self.data.crop_size)

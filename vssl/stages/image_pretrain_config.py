@@ -5,11 +5,11 @@ from typing import Literal
 
 from vssl.backbones.backbone_config import BackboneConfig, refuse_other_clips
 from vssl.backbones.sts_backbones_config import CSN50Config, R2Plus1D34Config, STSBackboneConfig
-from vssl.config import knob, nested
+from vssl.config import knob, nested, refuse_remainder
 from vssl.data.augment_config import RandomResizedCropAugmentConfig
 from vssl.data.dataset_config import EvaluationClipsConfig
 from vssl.data.rand_augment_config import RandAugmentConfig
-from vssl.nn.mixup_config import MixupConfig
+from vssl.nn.mixup_config import MixupConfig, refuse_odd_batch
 from vssl.optim_config import LAMBConfig, ScheduleConfig, SGDConfig, WarmEpochCosineConfig, refuse_endless_warmup
 from vssl.stages.runtime_config import RuntimeConfig
 
@@ -88,16 +88,8 @@ class ImagePretrainConfig:
             )
         if not self.test_shares:
             raise ValueError("test_shares is empty; give at least one, such as [0.95]")
-        if self.bn_group_size and self.global_batch_size % self.bn_group_size:
-            raise ValueError(
-                f"global_batch_size is {self.global_batch_size}, not a multiple of bn_group_size "
-                f"({self.bn_group_size}); make it one, or set bn_group_size to {self.global_batch_size}"
-            )
-        if self.mixup and self.global_batch_size % 2:
-            raise ValueError(
-                f"global_batch_size is {self.global_batch_size} and mixup is on, which pairs the images of a batch; "
-                f"take {self.global_batch_size - 1} or {self.global_batch_size + 1}, or set mixup to null"
-            )
+        refuse_remainder("global_batch_size", self.global_batch_size, "bn_group_size", self.bn_group_size)
+        refuse_odd_batch(self.mixup, self.global_batch_size)
         refuse_endless_warmup(self.schedule, self.epochs)
         refuse_other_clips(self.backbone, num_frames=1, sides=(self.data.crop_size,))
 

@@ -9,7 +9,7 @@ from vssl.backbones.backbone_config import (
     S3DConfig,
     refuse_other_clips,
 )
-from vssl.config import knob, nested
+from vssl.config import knob, nested, refuse_remainder
 from vssl.data.augment_config import (
     PretrainAugmentConfig,
     RandomResizedCropAugmentConfig,
@@ -64,10 +64,8 @@ class PretrainConfig:
         self._refuse_clips_where_sequences_are_meant()
         self._refuse_what_cannot_be_masked()
         if isinstance(self.method, ViCCConfig):
-            _refuse_remainder("method.queue_len", self.method.queue_len, "global_batch_size", self.global_batch_size)
-        _refuse_remainder(
-            "global_batch_size", self.global_batch_size, "method.bn_group_size", self.method.bn_group_size
-        )
+            refuse_remainder("method.queue_len", self.method.queue_len, "global_batch_size", self.global_batch_size)
+        refuse_remainder("global_batch_size", self.global_batch_size, "method.bn_group_size", self.method.bn_group_size)
 
     def reads(self) -> frozenset[str]:
         motion = frozenset({"motion"}) if self.data.modality != "rgb" else frozenset()
@@ -134,14 +132,6 @@ class PretrainConfig:
                 f"data.sampling.frames is {self.data.sampling.frames} and method.objective is tcn; set it to pairs"
             )
         refuse_unread_context(self.method.embedder, self.data.sampling.num_context_frames)
-        _refuse_remainder(
+        refuse_remainder(
             "global_batch_size", self.global_batch_size, "method.videos_per_loss", self.method.videos_per_loss
-        )
-
-
-def _refuse_remainder(key: str, size: int, unit_key: str, unit: int | None) -> None:
-    if unit and size % unit:
-        fitting = [n for n in (size - size % unit, size - size % unit + unit) if n]
-        raise ValueError(
-            f"{key} is {size}, not a multiple of {unit_key} ({unit}); set {key} to {' or '.join(map(str, fitting))}"
         )
