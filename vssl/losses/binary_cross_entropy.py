@@ -4,13 +4,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def binary_cross_entropy(logits: Tensor, targets: Tensor, threshold: float | None = None) -> Tensor:
+def binary_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean over samples and classes of the cross-entropy between a class's sigmoid and its target.
 
     Args:
         logits: (B, C).
         targets: (B, C) from 0 to 1, as `soft_targets` gives them.
-        threshold: makes a target 1 where it is above this, and 0 elsewhere; None: targets as they are.
 
     Returns:
         Float scalar, at least 0.
@@ -22,6 +21,4 @@ def binary_cross_entropy(logits: Tensor, targets: Tensor, threshold: float | Non
     """
     if logits.shape != targets.shape:
         raise ValueError(f"logits are {tuple(logits.shape)} and targets {tuple(targets.shape)}; expected both (B, C)")
-    if threshold is not None:
-        targets = targets > threshold
     return F.binary_cross_entropy_with_logits(logits, targets.to(logits))
