@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from vssl.backbones.sts_backbones_config import STSBackbonesConfig
+from vssl.backbones.sts_backbones_config import STSBackboneConfig, STSBackbonesConfig
 from vssl.config import knob, to_mapping
 
 VideoAttention = Literal["divided_space_time", "joint_space_time", "space_only", "fact_encoder"]
@@ -230,6 +230,18 @@ def refuse_other_clips(config: BackboneConfig, *, num_frames: int, sides: tuple[
         raise ValueError(
             f"backbone.image_size is {config.image_size} and views have {' and '.join(str(s) for s in sides if s)} "
             "pixels (data.crop_size, test_view.crop_size); make them the same: tables of weights are resized"
+        )
+
+
+def refuse_undroppable(drop_path: float, config: BackboneConfig) -> None:
+    """
+    Raises:
+        ValueError: stochastic depth is asked of a network that has no branches to drop.
+    """
+    if drop_path and not isinstance(config, TimeSformerConfig | ViViTConfig | STSBackboneConfig):
+        raise ValueError(
+            f"drop_path is {drop_path} and backbone.name is {config.name}, without branches to drop; set drop_path to "
+            "0, or take timesformer, vivit or a backbone of STS"
         )
 
 

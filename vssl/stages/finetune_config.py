@@ -7,9 +7,8 @@ from vssl.backbones.backbone_config import (
     TRANSFORMERS,
     BackboneConfig,
     S3DConfig,
-    TimeSformerConfig,
-    ViViTConfig,
     refuse_other_clips,
+    refuse_undroppable,
 )
 from vssl.backbones.image_init_config import ImageInitConfig
 from vssl.backbones.sts_backbones_config import STSBackboneConfig
@@ -145,11 +144,7 @@ class FinetuneConfig:
                 f"layer_decay is {self.layer_decay} and backbone.name is {self.backbone.name}, without layers; set "
                 "layer_decay to 1, or take a transformer: timesformer, vivit, mvit_b"
             )
-        if self.drop_path and not isinstance(self.backbone, TimeSformerConfig | ViViTConfig | STSBackboneConfig):
-            raise ValueError(
-                f"drop_path is {self.drop_path} and backbone.name is {self.backbone.name}, without branches to drop; "
-                "set drop_path to 0, or take timesformer, vivit or a backbone of STS"
-            )
+        refuse_undroppable(self.drop_path, self.backbone)
         if self.zero_init_residual and not isinstance(self.backbone, STSBackboneConfig):
             raise ValueError(
                 f"zero_init_residual is true and backbone.name is {self.backbone.name}, which does not say where its "

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from vssl.backbones.backbone_config import BackboneConfig, refuse_other_clips
+from vssl.backbones.backbone_config import BackboneConfig, refuse_other_clips, refuse_undroppable
 from vssl.backbones.sts_backbones_config import CSN50Config, R2Plus1D34Config, STSBackboneConfig
 from vssl.config import knob, nested, refuse_remainder
 from vssl.data.augment_config import RandomResizedCropAugmentConfig
@@ -92,6 +92,7 @@ class ImagePretrainConfig:
         refuse_odd_batch(self.mixup, self.global_batch_size)
         refuse_endless_warmup(self.schedule, self.epochs)
         refuse_other_clips(self.backbone, num_frames=1, sides=(self.data.crop_size,))
+        refuse_undroppable(self.drop_path, self.backbone)
 
     def reads(self) -> frozenset[str]:
         return frozenset({"dataset"})

@@ -236,6 +236,7 @@ def test_starts_that_would_change_nothing_are_refused(x3d, inputs, tmp_path) -> 
         ({"global_batch_size": 5, "bn_group_size": 5}, "take 4 or 6"),
         ({"global_batch_size": 6}, "not a multiple of bn_group_size"),
         ({"test_shares": []}, "give at least one"),
+        ({"backbone": {"name": "s3d"}}, r"drop_path is 0\.2.*without branches to drop"),
         ({"schedule": {"name": "warm_epoch_cosine", "warmup_epochs": 5}}, "leave at least one epoch"),
     ],
 )
