@@ -11,8 +11,9 @@ from tests.tiny_source import make_source
 from vssl.artifacts import Artifact, Inputs, StageFolder, canonical_json, digest, sha256_text
 from vssl.config import build
 from vssl.run import Run, read_journal
-from vssl.stages import finetune, linear, pretrain
+from vssl.stages import finetune, image_pretrain, linear, pretrain
 from vssl.stages.finetune_config import FinetuneConfig
+from vssl.stages.image_pretrain_config import ImagePretrainConfig
 from vssl.stages.linear_config import LinearConfig
 from vssl.stages.pretrain_config import PretrainConfig
 
@@ -140,13 +141,24 @@ def transforming(**changes: Any) -> FinetuneConfig:
     )  # fmt: skip
 
 
+def imaging(**changes: Any) -> ImagePretrainConfig:
+    return build(
+        ImagePretrainConfig,
+        {
+            "epochs": 2, "global_batch_size": 2, "repeats": 2, "bn_group_size": 2, "ema_decay": 0.9, "drop_path": 0.0,
+            "backbone": BACKBONE, "data": clips("rgb") | {"num_frames": 1, "sampling": {"name": "segments"}},
+            "schedule": {"name": "warm_epoch_cosine", "warmup_epochs": 1}, "runtime": runtime(),
+        } | changes,
+    )  # fmt: skip
+
+
 def weights_of(root: Path, stage: Stage) -> tuple[Artifact, ...]:
     path = root / stage.name / "artifacts" / "weights"
     return (Artifact(type="weights", path=path, digest=digest(path)[0], origin=stage.name),)
 
 
 def make_stages(root: Path) -> dict[str, Stage]:
-    """ViCC, FGKVMem, CARL, MaskFeat, a probe, two fine-tunings; the parents of ViCC's have run in `root`."""
+    """ViCC, FGKVMem, CARL, MaskFeat, STS, a probe, two fine-tunings; the parents of ViCC's have run in `root`."""
     dataset, motion = make_source(root, train=6, test=2)
     inputs: dict[str, tuple[Artifact, ...]] = {"dataset": (dataset,), "motion": (motion,)}
     single = Stage(pretrain.run, pretraining("rgb"), inputs, "pretrain-rgb")
@@ -160,6 +172,7 @@ def make_stages(root: Path) -> dict[str, Stage]:
         "memory": Stage(pretrain.run, remembering(), inputs, "pretrain-memory"),
         "frames": Stage(pretrain.run, framing(), inputs, "pretrain-frames"),
         "masked": Stage(pretrain.run, masking(), inputs, "pretrain-masked"),
+        "images": Stage(image_pretrain.run, imaging(), inputs, "images-rgb"),
         "transformer": Stage(finetune.run, transforming(), inputs, "finetune-transformer"),
         "linear": Stage(linear.run, probing(), inputs | {"weights": both["main"]}, "linear-rgb"),
         "finetune": Stage(

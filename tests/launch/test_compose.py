@@ -144,6 +144,7 @@ RECIPES |= dict.fromkeys(("timesformer_k400", "vivit_k400", "vivit_k600"), "fine
 NEEDED: dict[str, dict[str, Any]] = {
     "pretrain": {"epochs": 1, "global_batch_size": 1920},
     "alignment": {"data": {"sampling": {"name": "long"}}},
+    "image_pretrain": {"drop_path": 0.0},  # its default is for networks with branches
 }
 
 

@@ -1,5 +1,7 @@
 """LAMB against the original's numbers (card of STS, section 13, points 5 and 13) and closed forms."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -92,7 +94,7 @@ def test_state_restores_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("closure", [None, lambda: 3.0])
-def test_a_closure_gives_the_loss(closure) -> None:  # type: ignore[no-untyped-def]
+def test_a_closure_gives_the_loss(closure: Callable[[], float] | None) -> None:
     assert LAMB([nn.Parameter(torch.zeros(1))], lr=0.1).step(closure) == (closure and closure())
 
 

@@ -169,13 +169,15 @@ def kill_and_finish(stage: Stage, root: Path, points: Points) -> dict[str, float
     return metrics
 
 
-@pytest.mark.parametrize("kind", ["single", "cross", "memory", "frames", "masked", "linear", "finetune", "transformer"])
+@pytest.mark.parametrize(
+    "kind", ["single", "cross", "memory", "frames", "masked", "images", "linear", "finetune", "transformer"]
+)
 def test_point_15_killed_at_every_point_and_resumed_is_bit_equal(kind, stages, calm, tmp_path):
     expected, metrics, names = calm(kind)
     assert names.count("log") == STEPS
     assert names.count("replace") >= 2 * (STEPS // SAVE_EVERY) + 1  # checkpoints with manifests, and the artifacts
     # what makes the others' files and turns their loop is walked through once; these have states of their own
-    every = {"finetune": 5, "memory": 5, "frames": 5, "masked": 23, "transformer": 11}.get(kind, 1)
+    every = {"finetune": 5, "memory": 5, "frames": 5, "masked": 23, "images": 3, "transformer": 11}.get(kind, 1)
     for number, name in [*enumerate(names)][::every]:
         root = tmp_path / str(number)
         assert kill_and_finish(stages[kind], root, Points(number)) == metrics, f"point {number}: {name}"

@@ -17,6 +17,7 @@ from vssl.data.resized_views import ResizedCrop, ResizedCropView, ScaledSquare, 
 from vssl.data.samplers import VideoClips, build_sampler
 from vssl.data.sampling_config import SegmentsConfig
 from vssl.data.view_makers import view_for_testing, view_for_training
+from vssl.data.views import Streams
 from vssl.randomness import stream
 
 VIDEO = VideoClips(40, 25.0, build_sampler(SegmentsConfig(), 4, 2))
@@ -29,7 +30,7 @@ def frames(height: int, width: int, count: int = 4) -> torch.Tensor:
     return torch.stack([rows, columns, rows / 2 + columns / 2], dim=-1).round().to(torch.uint8).expand(count, -1, -1, 3)
 
 
-def streams(number: int):  # type: ignore[no-untyped-def]
+def streams(number: int) -> Streams:
     return lambda purpose: stream("view", number, purpose)
 
 
@@ -42,7 +43,7 @@ def test_point_10_three_squares_start_end_middle_each_with_all_clips(height: int
     clips = VIDEO.spread(2)
     assert [one.indices.tolist() for one in drawn] == [clip.tolist() for _ in range(3) for clip in clips]
     assert all(isinstance(one, ScaledSquare) for one in drawn)
-    assert [one.place for one in drawn] == [0, 0, 2, 2, 1, 1]  # type: ignore[attr-defined]
+    assert [one.place for one in drawn] == [0, 0, 2, 2, 1, 1]
     shown = [one.crop(frames(height, width)) for one in drawn]
     assert {tuple(one.shape) for one in shown} == {(4, 3, 48, 48)}
     if height != width:
@@ -103,7 +104,7 @@ def test_images_are_cropped_mirrored_and_operated_on() -> None:
 
 def test_central_squares_cover_their_share_of_the_short_side() -> None:
     views = CentralViews((0.875, 0.95), 224).draw(streams(0), IMAGE)
-    assert [(one.short_side, one.side) for one in views] == [(256, 224), (235, 224)]  # type: ignore[attr-defined]
+    assert [(one.short_side, one.side) for one in views] == [(256, 224), (235, 224)]
     wide, narrow = (one.crop(frames(300, 400, 1)) for one in views)
     assert wide.shape == narrow.shape == (1, 3, 224, 224)
     spans = [int(np.ptp(one[0, 0, :, 0].numpy())) for one in (wide, narrow)]

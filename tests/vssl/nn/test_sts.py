@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.goldens import golden_tensors
-from vssl.nn.sts import STSConv3d, set_sts
+from vssl.nn.sts import Size, STSConv3d, set_sts
 
 EXACT = {"atol": 1e-10, "rtol": 0}
 
@@ -136,7 +136,7 @@ def test_point_14_odd_sizes_under_a_stride_are_refused() -> None:
         ((4, 6, (3, 1, 1), 1), "quarters"),
     ],
 )
-def test_shapes_without_an_sts_form_are_refused(arguments, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_shapes_without_an_sts_form_are_refused(arguments: tuple[int, int, Size, int], message: str) -> None:
     inputs, outputs, kernel, groups = arguments
     with pytest.raises(ValueError, match=message):
         STSConv3d(inputs, outputs, kernel, groups=groups)
