@@ -7,14 +7,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vssl.distributed import broadcast_object
+from vssl.nn.drop_path import DropPath
 
 
 @torch.no_grad()
 def set_precise_statistics(network: nn.Module, batches: Iterable[Tensor]) -> int:
     """Replace all running means and variances by their means over some batches; no weight changes.
 
-    Afterwards all layers have the momentum and the mode that they had, and all ranks the statistics of rank 0, which
-    is what training data-parallel networks follow, too.
+    No path is dropped: the network that the statistics are for has them all. Afterwards all layers have the momentum
+    and the mode that they had, and all ranks the statistics of rank 0, which is what training data-parallel networks
+    follow, too.
 
     Args:
         network: its layers of batch normalisation are what is changed.
@@ -30,6 +32,9 @@ def set_precise_statistics(network: nn.Module, batches: Iterable[Tensor]) -> int
     before = [(layer.momentum, layer.training) for layer in layers]
     training = network.training
     network.train()
+    for module in network.modules():
+        if isinstance(module, DropPath):
+            module.eval()
     count = 0
     try:
         for count, clips in enumerate(batches, start=1):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tests.goldens import golden
 from vssl.nn.batchnorm import GroupedBatchNorm3d, SyncBatchNorm3d
+from vssl.nn.drop_path import DropPath, set_drop_path
 from vssl.nn.precise_bn import set_precise_statistics
 
 
@@ -47,6 +48,17 @@ def test_every_layer_gets_plain_means_and_keeps_its_weights(layer) -> None:
     torch.testing.assert_close(norm.running_var, variance.mean(0))
     assert all(map(torch.equal, before, norm.parameters()))
     assert (norm.momentum, norm.training) == (0.1, True)
+
+
+def test_no_path_is_dropped_while_statistics_are_taken() -> None:
+    """Nor need any be drawn: a stage that goes on after its last step has drawn none."""
+    path, norm = DropPath(), nn.BatchNorm3d(2)
+    network = nn.Sequential(path, norm)
+    set_drop_path(network, 0.9)
+    clips = torch.randn(8, 2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    set_precise_statistics(network.train(), [clips])
+    torch.testing.assert_close(norm.running_mean, clips.mean(dim=(0, 2, 3, 4)))
+    assert path.training
 
 
 def test_no_batches_change_nothing() -> None:
