@@ -29,7 +29,7 @@ from vssl.nn.mixup import mixed, soft_targets
 from vssl.nn.mixup_config import MixupConfig
 from vssl.randomness import stream
 from vssl.run import StageError
-from vssl.stages import finetune, fusion, multiview
+from vssl.stages import classifier_training, fusion, multiview
 from vssl.stages.crops_view import CropsView
 from vssl.stages.fusion_config import FusionConfig
 from vssl.stages.multiview_config import MultiviewConfig
@@ -175,7 +175,7 @@ def test_point_14_fine_tuning_trains_the_backbone_at_a_share_of_the_rate(
         own = {id(parameter) for parameter in method.backbone.parameters()}
         rates.append([(id(p) in own, g["lr"]) for g in optimizer.param_groups for p in g["params"]])
 
-    monkeypatch.setattr(finetune, "train", train_and_look)
+    monkeypatch.setattr(classifier_training, "train", train_and_look)
     for ratio in (1, 10):
         config = replace(finetuning(), backbone_lr_ratio=ratio)
         replace(stages["finetune"], config=config).execute(tmp_path / str(ratio))
