@@ -185,6 +185,45 @@ def test_the_ablation_compares_objectives_over_seeds(scale: str, monkeypatch: py
     assert nested(carl, seen) == {"unit_embeddings": True, "centre_crop": 224 if scale == "paper" else 0}
 
 
+# recipe -> objective, frames of a view, videos of a GPU, embedder, sampling, schedule, length 1, views
+BASELINES = {
+    "conv_pouring": ("scl", 40, 1, "conv", "uniform", "open_cosine", True, 2),
+    "conv_tcc_pouring": ("tcc", 40, 2, "conv", "uniform", "milestones", False, 1),
+    "conv_tcn_pouring": ("tcn", 40, 2, "conv", "pairs", "milestones", True, 1),
+    "tcc_pouring": ("tcc", 240, 2, "transformer", "stretched", "open_cosine", False, 1),
+    "supervised_pouring": ("supervised", 240, 2, "transformer", "stretched", "open_cosine", False, 1),
+}
+SWEEP = """
+data: pouring
+stages:
+  - {{name: pretrain, kind: pretrain, config: [recipe=carl_{recipe}, method.initial=none], output: carl}}
+  - {{name: align, kind: alignment, config: [recipe=carl_align_{align}], inputs: {{weights: carl}}}}
+"""
+
+
+@pytest.mark.parametrize("scale", ["paper", "demo", "smoke"])
+@pytest.mark.parametrize("recipe", BASELINES)
+def test_what_carl_is_compared_with_has_the_published_values(recipe: str, scale: str, tmp_path: Path) -> None:
+    objective, frames, videos, embedder, sampling, schedule, unit, views = BASELINES[recipe]
+    align = "conv_pouring" if embedder == "conv" else "tcc_pouring"
+    plan = plan_text(tmp_path, SWEEP.format(recipe=recipe, align=align), f"scale={scale}")
+    config, seen = plan["pretrain"].config, plan["align"].config
+    method, data = config["method"], config["data"]
+    assert (method["objective"], method["videos_per_loss"], method["unit_embeddings"]) == (objective, videos, unit)
+    assert (method["embedder"]["name"], data["sampling"]["frames"]) == (embedder, sampling)
+    assert (config["schedule"]["name"], config["augment"]["num_views"]) == (schedule, views)
+    assert objective == "scl" or nested(config["augment"], WEAK_VIEWS) == WEAK_VIEWS
+    assert seen["backbone"] == config["backbone"]
+    assert seen["embedder"] == method["embedder"]
+    assert seen["data"]["num_frames"] == data["num_frames"]
+    for of in (data, seen["data"]):
+        context = (of["sampling"]["num_context_frames"], of["sampling"]["context_stride"])
+        assert context == ((2, 15) if embedder == "conv" else (1, 15))
+    if scale == "paper":
+        assert (data["num_frames"], config["epochs"], config["global_batch_size"]) == (frames, 500, 4 * videos)
+        assert method["frozen_layers"] == (0 if embedder == "conv" else 3)
+
+
 def test_a_smoke_run_ends_with_measures_and_a_film(tmp_path: Path) -> None:
     said = run_here("sweep=carl_pouring", "scale=smoke", "executor=local", f"root={tmp_path}")
     assert said.code == 0, said.out + said.err

@@ -120,8 +120,11 @@ RECIPES |= {
     f"fgkvmem_{kind}_{trunk}": kind for kind in ("linear", "finetune", "multiview", "retrieval") for trunk in _TRUNKS
 }
 RECIPES |= {f"carl_{data}": "pretrain" for data in ("pouring", "penn_action", "finegym", "k400", "tcc_pouring")}
+RECIPES |= {f"carl_{name}_pouring": "pretrain" for name in ("conv", "conv_tcc", "conv_tcn", "supervised")}
 RECIPES |= {f"carl_{data}_from_carl": "pretrain" for data in ("pouring", "penn_action", "finegym")}
-RECIPES |= {f"carl_align_{data}": "alignment" for data in ("pouring", "penn_action", "finegym", "tcc_pouring")}
+RECIPES |= {
+    f"carl_align_{data}": "alignment" for data in ("pouring", "penn_action", "finegym", "tcc_pouring", "conv_pouring")
+}
 _STS = ("csn50", "r2plus1d34", "slowfast50_4x16", "slowfast50_8x8", "slowonly50", "x3d_s")
 _STS_KINDS = {"sts_images": "image_pretrain"}
 _STS_KINDS |= {
