@@ -79,11 +79,20 @@ class ClipPairAugmentConfig:
     grey_probability: float = knob(0.2, doc="no colours", at_least=0, at_most=1)
     blur_probability: float = knob(0.5, doc="Gaussian blur", at_least=0, at_most=1)
     blur_sigma: tuple[float, float] = knob((0.1, 2.0), doc="its deviation, pixels of the video: least, most", above=0)
+    gap: tuple[float, float] | None = knob(
+        None,
+        doc="frames of the video from the end of one clip to the start of the other: least, most; below 0 they "
+        "overlap. In 100 draws one fits, or the last is taken. null: any, as published",
+        since="0.2",
+        neutral=None,
+    )
 
     def __post_init__(self) -> None:
         _refuse_wide_hue(self.jitter)
         for name in ("crop_area", "crop_aspect", "blur_sigma"):
             _refuse_reversed(name, getattr(self, name))
+        if self.gap is not None:
+            _refuse_reversed("gap", self.gap)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ from vssl.data.sampling import Indices
 from vssl.data.views import DrawnView, Streams, draw_coin, draw_jitter
 
 _ATTEMPTS = 10  # tries of a random sized crop before one in the middle is taken
+_TRIES = 100  # draws of two clips before their gap is taken as it comes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class ClipPairView:
         config = self.config
         of = {purpose: streams(purpose) for purpose in ("clip", "crop", "flip", "colour", "grey", "blur")}
         views = []
-        for _ in range(2):
+        for indices in self._clips(clips, of["clip"]):
             # Everything is drawn whether it is used or not, so that no decision moves another one's draw.
             jittered = draw_coin(config.jitter_probability, of["colour"])
             jitter = replace(draw_jitter(config.jitter, of["colour"]), whole_clip=True)
@@ -79,7 +80,7 @@ class ClipPairView:
             )
             views.append(
                 SizedCropView(
-                    indices=clips.draw(of["clip"]),
+                    indices=indices,
                     look=look,
                     side=self.crop_size,
                     crops=draw_sized_crops(config.crop_area, config.crop_aspect, of["crop"]),
@@ -88,6 +89,21 @@ class ClipPairView:
                 )
             )
         return views
+
+    def _clips(self, clips: VideoClips, generator: Generator) -> list[Indices]:
+        """Two clips, each drawn by itself, so that either may be the earlier one."""
+        least, most = self.config.gap or (-math.inf, math.inf)
+        for _ in range(_TRIES):
+            pair = [clips.draw(generator) for _ in range(2)]
+            if least <= gap(*pair) <= most:
+                break
+        return pair
+
+
+def gap(one: Indices, other: Indices) -> float:
+    """Frames from the last one of the earlier clip to the first of the later one; negative where they overlap."""
+    earlier, later = sorted((one, other), key=lambda clip: float(clip[0]))
+    return float(later[0] - earlier[-1])
 
 
 def draw_sized_crop(area: tuple[float, float], aspect: tuple[float, float], generator: Generator) -> CropDraw:

@@ -5,16 +5,12 @@ Source: the public code of FGKVMem (Li et al., ACM Multimedia 2023) and PySlowFa
 """
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Generator
 
 from vssl.data.sampling import Indices
-
-_TRIES = 100  # draws of several clips before their gaps are taken as they come
 
 
 def timed_length(num_frames: int, frame_stride: int, fps: float, target_fps: float = 30.0) -> float:
@@ -48,32 +44,6 @@ def view_start(total: float, span: float, view: int, num_views: int, *, to_the_e
 def draw_start(total: float, span: float, generator: Generator) -> float:
     """Position at which a training clip begins, uniform over all at which it fits."""
     return max(total - span, 0) * torch.rand((), generator=generator, dtype=torch.float64).item()
-
-
-def gaps(starts: Sequence[float], span: float) -> list[float]:
-    """Frames from the end of each clip to the start of the next in time; negative where they overlap."""
-    ordered = sorted(starts)
-    return [after - (before + span - 1) for before, after in pairwise(ordered)]
-
-
-def draw_starts(
-    total: float,
-    span: float,
-    num_clips: int,
-    generator: Generator,
-    *,
-    min_gap: float = -math.inf,
-    max_gap: float = math.inf,
-) -> list[float]:
-    """Positions at which the clips of a pretraining sample begin, independent of one another, in random order.
-
-    Redrawn until every gap between neighbours in time is within the bounds; the last of 100 tries is taken as it is.
-    """
-    for _ in range(_TRIES):
-        starts = [draw_start(total, span, generator) for _ in range(num_clips)]
-        if all(min_gap <= gap <= max_gap for gap in gaps(starts, span)):
-            break
-    return starts
 
 
 def spread(frames: int, start: float, end: float, num_frames: int) -> Indices:

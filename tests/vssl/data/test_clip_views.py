@@ -20,7 +20,7 @@ from vssl.data.augment_config import (
     ShortSideAugmentConfig,
     TestViewConfig,
 )
-from vssl.data.clip_views import RandomSquareView, SizedCropView, draw_sized_crop
+from vssl.data.clip_views import RandomSquareView, SizedCropView, draw_sized_crop, gap
 from vssl.data.crops import scaled_size, widest_box
 from vssl.data.looks import Look, apply_looks
 from vssl.data.samplers import VideoClips, build_sampler
@@ -61,6 +61,36 @@ def test_two_clips_have_draws_of_their_own_at_the_published_rates() -> None:
     for first, second in pairs(20):
         assert first.crops != second.crops
         assert first.indices.tolist() != second.indices.tolist()
+
+
+def test_point_14_frames_of_a_clip_share_every_draw_and_two_clips_share_none() -> None:
+    """A still picture stays still: its frames are cropped, blurred, coloured and mirrored alike."""
+    frames = picture(24, 30, frames=1).repeat(4, 1, 1, 1)
+    for finish in (lambda view: finished(view, frames, 0), lambda view: on_device(view, frames)):
+        for pair in pairs(12):
+            first, second = (finish(view).int() for view in pair)
+            for found in (first, second):
+                # a value half way between two levels may fall to either side, and colours are turned up after it
+                assert (found - found[:, :1]).abs().max() <= 4
+            assert (first - second).abs().max() > 20
+
+
+def on_device(view: DrawnView, frames: Tensor) -> Tensor:
+    """`finished`, with colours and flip as a batch gets them on a device."""
+    return apply_looks(augment.to_view(view.crop(frames))[None], [view.look], 0)[0]
+
+
+def test_the_gap_of_two_clips_is_kept_where_it_can_be() -> None:
+    """Clips of 4 frames at a stride of 2 last 6 frames of 60, at 25 frames a second."""
+    whole = pairs(40, blur_probability=0.0)
+    spaced = pairs(40, blur_probability=0.0, gap=(5, 20))
+    apart = [gap(*(view.indices for view in pair)) for pair in spaced]
+    assert all(5 <= one <= 20 for one in apart)
+    assert not all(5 <= gap(*(view.indices for view in pair)) <= 20 for pair in whole)
+    assert {bool(first.indices[0] < second.indices[0]) for first, second in spaced} == {True, False}
+    for one, other in zip(whole, spaced):
+        assert [(view.crops, view.look) for view in one] == [(view.crops, view.look) for view in other]
+    assert all(len(pair) == 2 for pair in pairs(3, gap=(500, 600))), "none is so far apart: the last draw is taken"
 
 
 def test_one_probability_moves_no_other_draw() -> None:
@@ -200,7 +230,8 @@ def test_a_frame_scaled_to_less_than_the_crop_is_refused() -> None:
 
 
 def test_reversed_bounds_are_refused() -> None:
-    for config, key in ((ClipPairAugmentConfig, "crop_area"), (ClipPairAugmentConfig, "blur_sigma")):
+    for key in ("crop_area", "blur_sigma", "gap"):
+        config = ClipPairAugmentConfig
         with pytest.raises(ConfigError, match=f"{key} is .* least before most"):
             build(config, {key: [0.7, 0.3]})
     with pytest.raises(ConfigError, match=r"short_side is \[160, 128\]: least before most, as in \[128, 160\]"):

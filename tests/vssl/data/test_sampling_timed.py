@@ -10,15 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.goldens import golden
-from vssl.data.sampling_timed import (
-    draw_starts,
-    gaps,
-    spread,
-    timed_clip,
-    timed_length,
-    timed_span,
-    view_start,
-)
+from vssl.data.clip_views import gap
+from vssl.data.sampling_timed import draw_start, spread, timed_clip, timed_length, timed_span, view_start
 from vssl.randomness import stream
 
 
@@ -49,13 +42,12 @@ def test_spread_frames_equal_the_originals() -> None:
 def test_two_clips_are_spaced_as_the_originals() -> None:
     for row in rows("two_clip_random"):
         draws = random.Random(int(row["python random seed"]))
-        span = row["end0"] - row["start0"] + 1
         # The video's length is not in the file; the first two uniform numbers and their starts give it.
         first, second = draws.random(), draws.random()
         room = (row["start0"] + row["start1"]) / (first + second)
-        starts = sorted([first * room, second * room])
-        assert starts == pytest.approx([row["start0"], row["start1"]], abs=1e-9)
-        assert gaps(starts, span) == pytest.approx([row["delta1"]], abs=1e-9)
+        assert sorted([first * room, second * room]) == pytest.approx([row["start0"], row["start1"]], abs=1e-9)
+        clips = [np.array([row["start0"], row["end0"]]), np.array([row["start1"], row["end1"]])]
+        assert gap(*clips) == gap(*clips[::-1]) == pytest.approx(row["delta1"], abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -100,21 +92,9 @@ def test_views_reach_the_end_only_if_asked() -> None:
     assert view_start(300, 64, 0, 1, to_the_end=True) == 118
 
 
-@given(st.integers(1, 300), st.integers(1, 100), st.integers(1, 4), st.integers(0, 99))
-def test_drawn_clips_fit(total: int, span: int, num_clips: int, seed: int) -> None:
-    starts = draw_starts(total, span, num_clips, stream("timed", seed))
-    assert len(starts) == num_clips
-    assert all(0 <= start <= max(total - span, 0) for start in starts)
-
-
-def test_gaps_are_kept_where_they_can_be() -> None:
-    for seed in range(50):
-        starts = draw_starts(300, 40, 2, stream("gaps", seed), min_gap=10, max_gap=60)
-        assert 10 <= gaps(starts, 40)[0] <= 60
-    # No two clips of 200 frames lie apart in 300: the last draw is taken.
-    assert gaps(draw_starts(300, 200, 2, stream("tight"), min_gap=0), 200)[0] < 0
-    orders = {starts[0] < starts[1] for starts in (draw_starts(300, 40, 2, stream("order", s)) for s in range(20))}
-    assert orders == {True, False}
+@given(st.integers(1, 300), st.integers(1, 100), st.integers(0, 99))
+def test_drawn_clips_fit(total: int, span: int, seed: int) -> None:
+    assert 0 <= draw_start(total, span, stream("timed", seed)) <= max(total - span, 0)
 
 
 def test_a_start_outside_is_refused() -> None:
