@@ -65,7 +65,7 @@ def test_pretraining_has_the_published_values(sweep: str, net: str) -> None:
             "kvmemory": {
                 "slots": row["slots"], "heads": 1, "query_dim": 256, "value_dim": 256, "scale": 16.0,
                 "query_layers": query_layers, "output_layers": output_layers, "residual": False,
-                "w_sparsity": row["sparsity"],
+                "w_sparsity": row["sparsity"], "sparsity_top_k": 500,
             },
             "concepts": {
                 "num": 4096, "similarity": "dot", "tau_s": 0.05, "tau_t": 0.05, "center_momentum": 0.9,
@@ -73,7 +73,10 @@ def test_pretraining_has_the_published_values(sweep: str, net: str) -> None:
                 "reduction": "numel",
             },
         },
-        "knn": {"every_epochs": row["knn"], "k": 200, "temperature": 0.5},
+        "knn": {
+            "every_epochs": row["knn"], "k": 200, "temperature": 0.5,
+            "test_split": "val" if sweep == "k400" else "test",
+        },
         "runtime": {"amp": "off", "workers": row["workers"]},
     }  # fmt: skip
     assert nested(config, expected) == expected
@@ -111,6 +114,12 @@ def test_evaluations_have_the_published_values(sweep: str, net: str) -> None:
         assert nested(of["linear"], expected) == expected
         expected = {"data": seen, "test_view": views, "test_crops": "centre", "scores": "mean"}
         assert nested(of["multiview"], expected) == expected
+        config = plan[f"retrieval-{dataset}-fgkvmem-{net}"].config
+        expected = {
+            "gallery": "centre-clip", "features": "raw", "ks": [1, 5, 10, 20, 50], "data": seen,
+            "test_view": views | {"num_crops": 1},
+        }  # fmt: skip
+        assert nested(config, expected) == expected
 
 
 def test_objectives_differ_in_the_predictor_and_the_concepts_alone() -> None:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +16,9 @@ from vssl.artifacts import Artifact, StageFolder, digest
 from vssl.backbones.backbone_config import R2Plus1DConfig, R3D18Config, SlowR18Config
 from vssl.backbones.build import build_backbone
 from vssl.config import build, to_mapping
+from vssl.data.clips import ClipDataset
+from vssl.data.loader import TestLoader
+from vssl.data.view_makers import view_for_testing
 from vssl.published_slowfast import import_slowfast, is_slowfast
 from vssl.run import Run, StageError
 from vssl.stages import multiview
@@ -67,34 +72,63 @@ def test_another_trunk_of_pyslowfast_is_refused() -> None:
     assert not is_slowfast({"state_dict": {"encoder_q.0.weight": torch.zeros(1)}})
 
 
+@pytest.mark.parametrize("name", sorted(TRUNKS))
+def test_a_classifier_gives_its_trunk_and_its_last_layer(name: str) -> None:
+    """A fine-tuned file has no prefix; its last layer is called like the projector of a pretraining."""
+    trunk = trunk_keys(name)
+    state = trunk | {"head.projection.weight": (101, 512), "head.projection.bias": (101,)}
+    found = import_slowfast({"epoch": 199, "model_state": of_shapes(state), "cfg": "TASK: ssl_eval_ucf"})
+    assert len(found.tensors) == len(state)
+    assert found.tensors["head.linear.weight"].shape == (101, 512)
+    assert not found.left_out
+    assert "finetune checkpoint of FGKVMem's public code after epoch 199" in found.report()
+
+
 def test_a_classifier_of_the_original_is_tested_without_training(tmp_path: Path) -> None:
-    """Test only: the file that the original writes is the input of a multiview stage."""
-    backbone = SlowR18Config(width=2)
-    arrays = golden("byol_step_mlp", "fgkvmem")
+    """Test only: the file that the original writes is the input of a multiview stage, which trains nothing."""
     state = {
         key.removeprefix("student_init."): torch.from_numpy(array).float()
-        for key, array in arrays.items()
+        for key, array in golden("byol_step_mlp", "fgkvmem").items()
         if key.startswith("student_init.s")
     }
-    dataset, _ = make_source(tmp_path, train=6, test=2)
-    torch.manual_seed(0)
-    state |= {"head.projection.weight": torch.randn(2, 16), "head.projection.bias": torch.zeros(2)}
+    width = state["s1.pathway0_stem.conv.weight"].shape[0]
+    config = SlowR18Config(width=width)
+    generator = torch.Generator().manual_seed(0)
+    state |= {"head.projection.weight": torch.randn(2, 8 * width, generator=generator)}
+    state |= {"head.projection.bias": torch.randn(2, generator=generator)}
     path = tmp_path / "ssl_eval_ucf_checkpoint_epoch_00200.pyth"
     torch.save({"epoch": 199, "model_state": state, "optimizer_state": {}, "cfg": "TASK: ssl_eval_ucf"}, path)
     header, tensors, report = read_weights(path)
-    assert header["backbone"] == to_mapping(backbone)
-    assert torch.equal(tensors["head.linear.weight"], state["head.projection.weight"])
+    assert header["backbone"] == to_mapping(config)
     assert "finetune checkpoint of FGKVMem's public code" in report
-    config = build(
+
+    dataset, _ = make_source(tmp_path, train=6, test=2)
+    stage = build(
         MultiviewConfig,
         {
-            "backbone": to_mapping(backbone), "data": clips("rgb"), "test_view": {"num_clips": 2, "num_crops": 3},
-            "test_crops": "centre", "runtime": {k: v for k, v in runtime().items() if k != "save_every_steps"},
+            "backbone": to_mapping(config), "data": clips("rgb"),
+            "test_view": {"centre_crop": 0, "num_clips": 2, "num_crops": 3}, "test_crops": "centre",
+            "runtime": {k: v for k, v in runtime().items() if k != "save_every_steps"},
         },
     )  # fmt: skip
     weights = Artifact(type="weights", path=path, digest=digest(path)[0], origin=path.name)
-    folder = tmp_path / "multiview"
-    folder.mkdir()
-    figures = multiview.run(config, {"dataset": (dataset,), "weights": (weights,)}, Run(StageFolder(folder)))
-    assert figures["test_videos"] == 2
-    assert 0 <= figures["top1"] <= 100
+    tables = []
+    for folder in (tmp_path / "once", tmp_path / "again"):
+        folder.mkdir()
+        figures = multiview.run(stage, {"dataset": (dataset,), "weights": (weights,)}, Run(StageFolder(folder)))
+        table = pd.read_parquet(folder / "artifacts" / "predictions" / "predictions.parquet")
+        tables.append(np.stack(table["probabilities"]))
+        assert not list(folder.glob("checkpoints/*"))
+    np.testing.assert_array_equal(*tables)
+
+    network = build_backbone(config).eval()
+    network.load_state_dict({name.removeprefix("backbone."): t for name, t in tensors.items() if "head." not in name})
+    view = view_for_testing(stage.test_view, stage.data.crop_size)
+    videos = ClipDataset(stage.data, "test", dataset=dataset, motion=None, seed=0, view=view)
+    (batch,) = TestLoader(videos, 99)
+    with torch.no_grad():
+        pooled = network(batch["streams"]["rgb"]).mean(dim=(2, 3, 4))  # (12, 8 width): six views of each video
+        logits = pooled @ state["head.projection.weight"].T + state["head.projection.bias"]
+    expected = logits.softmax(dim=1).view(2, 6, 2).mean(dim=1)
+    np.testing.assert_allclose(tables[0], expected, rtol=0, atol=1e-6)
+    assert figures["top1"] == (expected.argmax(dim=1).numpy() == table["label"]).mean()

@@ -263,14 +263,15 @@ def test_killed_again_and_again(stages, calm, tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", range(1, STEPS + 1))
-def test_a_stop_between_any_two_steps_saves_and_loses_nothing(stop_at, stages, calm, tmp_path):
-    expected, metrics, _ = calm("single")
-    folder = tmp_path / "pretrain-rgb"
+@pytest.mark.parametrize("kind", ["single", "memory"])
+def test_a_stop_between_any_two_steps_saves_and_loses_nothing(kind, stop_at, stages, calm, tmp_path):
+    expected, metrics, _ = calm(kind)
+    folder = tmp_path / stages[kind].name
 
     with pytest.raises(Stopped, match=f"step {stop_at} of {STEPS}"):
-        stages["single"].execute(tmp_path, stop_requested=lambda: len(history(folder)) == stop_at)
+        stages[kind].execute(tmp_path, stop_requested=lambda: len(history(folder)) == stop_at)
     assert last_saved(folder) == stop_at
-    assert stages["single"].execute(tmp_path) == metrics
+    assert stages[kind].execute(tmp_path) == metrics
     assert fingerprint(folder) == expected
 
 

@@ -43,6 +43,8 @@ class ConceptDictionary(MLP):
 class Centre(nn.Module):
     """Running mean of the target's codes over the batches of all ranks, taken off before they are sharpened.
 
+    As in DINO and in the public code of FGKVMem, whose paper adds it.
+
     Args:
         concepts: K.
         decay: of the mean per update.

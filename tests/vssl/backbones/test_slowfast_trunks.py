@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.video import r3d_18
 
-from tests.goldens import golden
+from tests.goldens import FOLDER, golden
 from vssl.backbones.backbone_config import R2Plus1DConfig, R3D18Config, SlowR18Config
 from vssl.backbones.build import build_backbone
 from vssl.backbones.slowfast_names import own_name
@@ -25,6 +25,7 @@ CONFIGS: dict[str, Any] = {
     "r2plus1d18": R2Plus1DConfig(),
     "slow_r18": SlowR18Config(),
 }
+RECORDED = sorted(path.stem.removeprefix("backbone_") for path in (FOLDER / "fgkvmem").glob("backbone_*.npz"))
 
 
 def by_rule(shape: tuple[int, ...], shift: int) -> Tensor:
@@ -56,7 +57,7 @@ def stages(trunk: Any, clips: Tensor) -> Iterator[Tensor]:
         yield clips
 
 
-@pytest.mark.parametrize("name", sorted(CONFIGS))
+@pytest.mark.parametrize("name", RECORDED)
 def test_point_01_backbone_golden(name: str) -> None:
     arrays = golden(f"backbone_{name}", "fgkvmem")
     trunk = network(name).double()
@@ -77,22 +78,26 @@ def test_point_01_backbone_golden(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters", "clip", "features"),
+    ("name", "parameters", "clip", "times", "sides"),
     [
-        ("r3d18", 26_086_336, (16, 112, 112), (4, 7, 7)),
-        ("r3d18_standard_dilated_a", 33_166_272, (16, 112, 112), (4, 7, 7)),
-        ("r3d18_torchvision_like", 33_166_272, (16, 112, 112), (2, 7, 7)),
-        ("r2plus1d18", 14_365_303, (16, 112, 112), (1, 1, 1)),  # pooled: 2 x 7 x 7 before
-        ("slow_r18", 20_023_872, (8, 224, 224), (8, 7, 7)),
+        ("r3d18", 26_086_336, (16, 112, 112), (16, 16, 8, 4, 4), (56, 56, 28, 14, 7)),
+        ("r3d18_standard_dilated_a", 33_166_272, (16, 112, 112), (16, 16, 8, 4, 4), (56, 56, 28, 14, 7)),
+        ("r3d18_torchvision_like", 33_166_272, (16, 112, 112), (16, 16, 8, 4, 2), (56, 56, 28, 14, 7)),
+        ("r2plus1d18", 14_365_303, (16, 112, 112), (16, 16, 8, 4, 2), (56, 56, 28, 14, 7)),
+        ("slow_r18", 20_023_872, (8, 224, 224), (8, 8, 8, 8, 8), (56, 56, 28, 14, 7)),
     ],
 )
 def test_point_01_parameters_shapes_and_names(
-    name: str, parameters: int, clip: tuple[int, ...], features: tuple[int, ...]
+    name: str, parameters: int, clip: tuple[int, ...], times: tuple[int, ...], sides: tuple[int, ...]
 ) -> None:
+    """At the published clips, stage by stage; R(2+1)D is pooled after its last stage, by itself."""
     arrays = golden(f"backbone_{name}", "fgkvmem")
     with torch.device("meta"):
         trunk = network(name, norm_layer(None)).eval()
-        assert trunk(torch.empty(2, 3, *clip)).shape == (2, 512, *features)
+        shapes = [tuple(maps.shape) for maps in stages(trunk, torch.empty(2, 3, *clip))]
+        features = trunk(torch.empty(2, 3, *clip)).shape
+    assert shapes == [(2, c, t, s, s) for c, t, s in zip((64, 64, 128, 256, 512), times, sides)]
+    assert features == ((2, 512, 1, 1, 1) if name == "r2plus1d18" else shapes[-1])
     assert sum(p.numel() for p in trunk.parameters()) == parameters == arrays["trunk_params"]
     original = dict(key.split("|") for key in arrays["keys"].tolist())
     renamed = {own_name(CONFIGS[name].name, key): shape for key, shape in original.items()}

@@ -101,6 +101,14 @@ def test_ucf101_in_three_folds(ucf101: Path, fold: int, tested: str) -> None:
     assert (row["size"], row["duration_s"]) == ((ucf101 / row.name).stat().st_size, pytest.approx(6 / 25))
 
 
+def test_a_listed_video_that_is_missing_fails_before_anything_is_trained(ucf101: Path) -> None:
+    (ucf101 / "UCF-101/Biking/v_Biking_g08_c01.avi").unlink()
+    lost = r"(?s)1 of 6 files .*accepted: 5%.*v_Biking_g08_c01\.avi: missing \(.*trainlist01\.txt:\d\)"
+    with pytest.raises(ConfigError, match=lost):
+        Prepared(ucf101, layout="lists")
+    assert not list((ucf101.parent / "sources").glob("*/source.json"))
+
+
 def test_folds_share_what_was_found_in_files(ucf101: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from vssl.data import examine
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.vicc_steps import at
 from vssl.backbones.backbone_config import R2Plus1DConfig, R3D18Config, SlowR18Config, TinyConfig
 from vssl.backbones.build import build_backbone
 from vssl.config import ConfigError, build
-from vssl.methods import Method, load_method
+from vssl.methods import Method, fgkvmem, load_method
 from vssl.methods.fgkvmem import FGKVMem
 from vssl.methods.fgkvmem_config import FGKVMemConfig
 from vssl.nn.batchnorm import norm_layer
@@ -39,7 +39,8 @@ def clips(n: int = 0) -> Tensor:
 
 
 def forward(method: FGKVMem, step: int = 0, given: Tensor | None = None) -> tuple[Tensor, dict[str, Any]]:
-    return method({"streams": {"rgb": clips(step) if given is None else given}}, at(step, 2))
+    x = clips(step) if given is None else given
+    return method({"streams": {"rgb": x.to(next(method.parameters()).dtype)}}, at(step, 2))
 
 
 def optimiser(method: FGKVMem) -> torch.optim.Optimizer:
@@ -114,26 +115,37 @@ def test_point_05_the_centre_moves_in_training_alone() -> None:
 
 
 @pytest.mark.parametrize("knobs", [BYOL, {}], ids=["byol", "memory"])
-def test_point_06_swapping_the_clips_changes_nothing_and_cosine_is_what_is_logged(knobs: dict[str, Any]) -> None:
+def test_point_06_swapping_the_clips_changes_nothing_and_cosine_is_what_is_logged(
+    knobs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     if not knobs:  # the centre moves between the directions, so it is held still
         knobs = with_concepts(center_momentum=1.0)
+    regression, cosines = fgkvmem.cosine_regression, []
+
+    def kept(prediction: Tensor, target: Tensor, temperature: float) -> Tensor:
+        cosines.append(torch.cosine_similarity(prediction, target, dim=1).mean().item())
+        return regression(prediction, target, temperature)
+
+    monkeypatch.setattr(fgkvmem, "cosine_regression", kept)
     losses = []
     for given in (clips(), clips().flip(1)):
+        cosines.clear()
         loss, scalars = forward(tiny(**knobs), given=given)
         losses.append(loss.item())
-        assert float(scalars["cosine"]) == pytest.approx(-float(scalars["loss_pred"]) / 2)
+        assert cosines[0] != pytest.approx(cosines[1], abs=1e-3)
+        assert float(scalars["cosine"]) == pytest.approx(sum(cosines) / 2, rel=1e-5)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     if knobs == BYOL:
-        assert losses[0] == pytest.approx(2 * float(scalars["loss_pred"]), rel=1e-5)
+        assert losses[0] == pytest.approx(-2 * sum(cosines), rel=1e-5)
 
 
 def test_point_07_the_target_is_the_online_network_at_first_and_its_average_then() -> None:
-    method = tiny(ema_decay=0.9)
+    method = tiny(ema_decay=0.9).double()
     optimizer = optimiser(method)
     names = [name for name, _ in method.online.named_parameters()]
     train(method, optimizer, range(1))
     average = dict(method.target.named_parameters())
-    start = dict(tiny(ema_decay=0.9).online.named_parameters())
+    start = dict(tiny(ema_decay=0.9).double().online.named_parameters())
     for name in names:
         assert torch.equal(average[name], start[name])
     for n in (1, 2):
@@ -143,11 +155,31 @@ def test_point_07_the_target_is_the_online_network_at_first_and_its_average_then
         assert 0.9 < decay < 1
         train(method, optimizer, range(n, n + 1))
         for name in names:
-            torch.testing.assert_close(average[name], decay * old[name] + (1 - decay) * newest[name])
+            expected = decay * old[name] + (1 - decay) * newest[name]
+            torch.testing.assert_close(average[name], expected, atol=1e-12, rtol=0)
     own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     assert not own & {id(parameter) for parameter in method.target.parameters()}
     assert all(not p.requires_grad and p.grad is None for p in method.target.parameters())
     assert tiny(ema_annealing=False, ema_decay=0.5).ema_decay(at(7, 2)) == 0.5
+
+
+def test_point_09_norms_and_biases_of_all_parts_are_spared() -> None:
+    """Trust ratio and decay are for matrices and kernels; memory, codes and dictionaries are matrices."""
+    method = tiny()
+    scaled, plain = optimiser(method).param_groups
+    assert (scaled["trust"], plain["trust"]) == (LARCConfig().trust, None)
+    assert plain["weight_decay"] == 0
+    of = {id(p): name for name, p in method.named_parameters() if p.requires_grad}
+    spared = {of[id(p)] for p in plain["params"]}
+    assert {of[id(p)] for p in scaled["params"]} | spared == set(of.values())
+    norms = {
+        f"{module}.{name}"
+        for module, one in method.named_modules()
+        if isinstance(one, nn.modules.batchnorm._BatchNorm)
+        for name, _ in one.named_parameters()
+    }
+    assert spared == {name for name in of.values() if name in norms or name.endswith("bias")}
+    assert {"predictor.key", "predictor.value", "concepts.source.weight"} <= set(of.values()) - spared
 
 
 def test_the_target_keeps_statistics_of_its_own() -> None:
@@ -172,20 +204,50 @@ def test_point_11_later_stages_get_the_online_trunk() -> None:
     assert method.backbone is method.online.backbone
 
 
-@pytest.mark.parametrize("stop", [1, 3])
-def test_resumes_bit_for_bit(stop: int) -> None:
+def saved(stop: int) -> tuple[dict[str, Any], dict[str, Any], list[float], dict[str, Tensor]]:
+    """States of method and optimiser after so many steps; the losses of the steps up to 5, and the method then."""
     calm = tiny()
     optimizer = optimiser(calm)
     train(calm, optimizer, range(stop))
-    state = copy.deepcopy({"method": calm.state_dict(), "optimizer": optimizer.state_dict()})
+    states = copy.deepcopy((calm.state_dict(), optimizer.state_dict()))
     losses = train(calm, optimizer, range(stop, 5))
-    resumed = tiny(seed=9)
-    fresh = optimiser(resumed)
-    resumed.load_state_dict(state["method"])
-    fresh.load_state_dict(state["optimizer"])
-    assert train(resumed, fresh, range(stop, 5)) == losses
-    for name, tensor in calm.state_dict().items():
-        assert torch.equal(resumed.state_dict()[name], tensor), name
+    return *states, losses, calm.state_dict()
+
+
+def resumed(method_state: dict[str, Any], optimizer_state: dict[str, Any], stop: int) -> tuple[list[float], FGKVMem]:
+    method = tiny(seed=9)
+    optimizer = optimiser(method)
+    method.load_state_dict(method_state)
+    optimizer.load_state_dict(optimizer_state)
+    return train(method, optimizer, range(stop, 5)), method
+
+
+@pytest.mark.parametrize("stop", [1, 3])  # in the middle of an epoch of two steps
+def test_resumes_bit_for_bit(stop: int) -> None:
+    state, momenta, losses, expected = saved(stop)
+    found, method = resumed(state, momenta, stop)
+    assert found == losses
+    for name, tensor in expected.items():
+        assert torch.equal(method.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize(
+    "part", ["target.", "predictor.key", "predictor.value", "concepts.source.", "concepts.target", "concepts.centre"]
+)
+def test_a_resume_without_a_part_of_the_state_learns_something_else(part: str) -> None:
+    """What the equality above rests on: no part can be left out of a checkpoint unseen."""
+    state, momenta, losses, _ = saved(3)
+    fresh = tiny(seed=9).state_dict()
+    without = {name: fresh[name] if name.startswith(part) else tensor for name, tensor in state.items()}
+    assert any(not torch.equal(without[name], tensor) for name, tensor in state.items())
+    assert resumed(without, momenta, 3)[0] != losses
+
+
+def test_a_resume_without_the_momentum_of_lars_learns_something_else() -> None:
+    state, momenta, losses, _ = saved(3)
+    found, _ = resumed(state, momenta | {"state": {}}, 3)
+    assert found[0] == losses[0], "one step is the same still"
+    assert found[1:] != losses[1:]
 
 
 @pytest.mark.parametrize(

@@ -121,9 +121,13 @@ def test_point_03_memory_golden(case: str) -> None:
         gradients = under(of, "grad.") if step == 0 else {}
         gradients.pop("z_src", None)
         parameters, buffers = dict(method.named_parameters()), dict(method.named_buffers())
+        if step == 0:
+            assert gradients.keys() == {name for name, parameter in parameters.items() if parameter.grad is not None}
         for name, expected in gradients.items():
             close(parameters[name].grad, expected, 1e-8)
-        for name, expected in under(of, "buffer_after.").items():
+        counted = under(of, "buffer_after.")
+        assert counted.keys() == {name for name in buffers if name.startswith(("predictor.", "concepts."))}
+        for name, expected in counted.items():
             close(buffers[name], expected, 1e-8)
     if "eval.z_src" in arrays:
         close(method.eval().predictor(arrays["eval.z_src"]), arrays["eval.output_predict"], 1e-8)
