@@ -86,7 +86,9 @@ def write_model_card(
         modality: of the network whose weights these are.
     """
     data = {"dataset": config.data.dataset.name, "split": config.data.train_split}
-    data |= {role: "; ".join(f"{one.origin}, digest {one.digest}" for one in ones) for role, ones in inputs.items()}
+    data |= {
+        role: "; ".join(f"{one.origin}, digest {one.digest}" for one in ones) for role, ones in sorted(inputs.items())
+    }
     recipe = {key: getattr(config, key) for key in ("seed", "epochs", "schedule_epochs", "global_batch_size")}
     recipe |= {f"data.{key}": getattr(config.data, key) for key in ("num_frames", "frame_stride", "crop_size")}
     recipe |= {f"optim.{key}": value for key, value in to_mapping(config.optim).items()}

@@ -128,6 +128,16 @@ def test_the_model_card_names_weights_and_data_and_its_code_loads_them(stages, r
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found["backbone"].state_dict().items())
 
 
+def test_the_model_card_is_the_same_whatever_order_inputs_are_given_in(stages, tmp_path):
+    given = stages["cross"].inputs
+    pages = []
+    for number, inputs in enumerate((given, dict(reversed(given.items())))):
+        replace(stages["cross"], inputs=inputs).execute(tmp_path / str(number))
+        card = tmp_path / str(number) / stages["cross"].name / "artifacts" / "card"
+        pages.append((card / "model_card.md").read_text())
+    assert pages[0] == pages[1]
+
+
 def test_a_picture_that_cannot_be_drawn_costs_no_stage_its_result(stages, root, tmp_path, monkeypatch, capsys):
     def broken(*_, **__):
         raise MemoryError("no room for a picture")
