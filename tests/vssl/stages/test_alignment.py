@@ -62,7 +62,7 @@ def trained(dataset: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path
         PretrainConfig,
         {
             "seed": PRETRAINING_SEED, "epochs": 30, "global_batch_size": 2, "backbone": BACKBONE, "data": DATA,
-            "method": method, "augment": views, "optim": {"name": "adam", "base_lr": 0.005},
+            "method": method, "augment": views, "optim": {"name": "adam", "base_lr": 0.005, "clip_norm": 10.0},
             "schedule": {"name": "open_cosine"}, "runtime": {"threads": 1, "device": "cpu"},
         },
     )  # fmt: skip
