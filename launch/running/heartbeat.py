@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from launch.running.beside import beside
 from launch.running.claims import Claim
 
 BEAT_EVERY_S = 10.0
@@ -16,24 +17,19 @@ def beating(mine: Claim, help_others: Callable[[], object] | None = None) -> Ite
 
     A long evaluation may not report for minutes; its beat says that it is no corpse.
     """
-    ended = threading.Event()
 
-    def beat() -> None:
+    def beat(ended: threading.Event) -> None:
         while not ended.wait(BEAT_EVERY_S):
             with suppress(OSError, ValueError):  # the file server is away; an old beat is what others should see then
                 if not mine.owns():
                     return
                 mine.folder.beat.touch()
 
-    def lend_a_hand() -> None:
+    def lend_a_hand(ended: threading.Event) -> None:
         while help_others is not None and not ended.wait(HELP_EVERY_S):
             with suppress(Exception):  # whatever goes wrong with another job, this one goes on
                 help_others()
 
     # One thread each: a controller that is silent for minutes must not make this stage look dead.
-    for work in (beat, lend_a_hand):
-        threading.Thread(target=work, daemon=True).start()
-    try:
+    with beside(beat, lend_a_hand):
         yield
-    finally:
-        ended.set()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from launch.running.beside import beside
 from launch.running.claims import now_ms
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
@@ -63,9 +64,8 @@ def stopping_before(
         delay_s: how long before that.
         ask: tells the end anew, since administrators prolong jobs; None where nobody answers.
     """
-    ended = threading.Event()
 
-    def watch() -> None:
+    def watch(ended: threading.Event) -> None:
         end = end_s
         while not stop.is_set():
             wait_s = _ASK_EVERY_S if end is None else end - delay_s - time.time()
@@ -76,9 +76,5 @@ def stopping_before(
                 if end is not None and end == known:
                     stop.set(TIME_LIMIT)
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with beside(watch):
         yield
-    finally:
-        ended.set()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from launch.running.beside import beside
 from vssl.run import Run
 
 _LOOKS = 20  # in the time after which a stage counts as hung
@@ -24,10 +25,9 @@ def watching(run: Run, hang_s: float, give_up: Callable[[str], None]) -> Iterato
         hang_s: how long they may stay away.
         give_up: records the reason it is given, and ends the process.
     """
-    ended = threading.Event()
     every_s = min(hang_s / _LOOKS, 30.0)
 
-    def watch() -> None:
+    def watch(ended: threading.Event) -> None:
         signs, idle_s, last_s = run.signs, 0.0, time.monotonic()
         while not ended.wait(every_s):
             now_s = time.monotonic()
@@ -40,9 +40,5 @@ def watching(run: Run, hang_s: float, give_up: Callable[[str], None]) -> Iterato
                 give_up(f"no progress for {hang_s / 60:g} min; the log holds where each thread was")
                 return
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with beside(watch):
         yield
-    finally:
-        ended.set()

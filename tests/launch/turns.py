@@ -20,13 +20,13 @@ from typing import Any
 
 import pytest
 
-from launch.running import heartbeat, processes, stopping, watchdog
+from launch.running import beside, processes
 from launch.slurm import side_by_side, submit_lock
 
 BEGAN_S = 1_800_000_000.0
 _TICK_S = 1e-4  # between two turns, so that no two records have one time
 _SWITCHES = 0.4  # share of the operations before which somebody else may go on: each costs two switches of threads
-_WITH_THREADS: tuple[ModuleType, ...] = (heartbeat, side_by_side, stopping, submit_lock, watchdog)
+_WITH_THREADS: tuple[ModuleType, ...] = (beside, side_by_side, submit_lock)
 
 
 class Killed(BaseException):
