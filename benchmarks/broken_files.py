@@ -18,11 +18,11 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
-from tests.broken import SUFFIXES, good_files, unique, ways  # noqa: E402  (the checkout goes on the path first)
-from vssl.artifacts import read_json  # noqa: E402
-from vssl.data import isolation  # noqa: E402
-from vssl.data.dataset_config import DatasetConfig  # noqa: E402
-from vssl.data.prepare import prepare  # noqa: E402
+from tests.broken import SUFFIXES, good_files, unique, ways
+from vssl.artifacts import read_json
+from vssl.data import isolation
+from vssl.data.dataset_config import DatasetConfig
+from vssl.data.prepare import prepare
 
 SHARE = 0.03
 

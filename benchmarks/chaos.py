@@ -20,12 +20,12 @@ sys.path.insert(0, str(CHECKOUT))
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # read once, when torch is imported; the calm run is made in this process
 
-from launch.pipeline import main as pipeline  # noqa: E402
-from launch.running.claims import attempts  # noqa: E402  (the checkout goes on the path first)
-from tests.kills import SAVE_EVERY, STAGES, STEPS_PER_EPOCH, Victim, killing, line, moments, write_sweep  # noqa: E402
-from tests.lines import SMOKE, folder_of, run_here  # noqa: E402
-from tests.tiny_stages import fingerprint  # noqa: E402
-from vssl.artifacts import StageFolder  # noqa: E402
+from launch.pipeline import main as pipeline
+from launch.running.claims import attempts
+from tests.kills import SAVE_EVERY, STAGES, STEPS_PER_EPOCH, Victim, killing, line, moments, write_sweep
+from tests.lines import SMOKE, folder_of, run_here
+from tests.tiny_stages import fingerprint
+from vssl.artifacts import StageFolder
 
 STEPS_PER_KILL = 6  # so that most attempts save once or twice before they die
 

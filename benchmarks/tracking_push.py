@@ -13,9 +13,9 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
-from vssl.artifacts import StageFolder, write_json  # noqa: E402  (the checkout goes on the path first)
-from vssl.run import Journal  # noqa: E402
-from vssl.tracking import needs_sync, sync  # noqa: E402
+from vssl.artifacts import StageFolder, write_json
+from vssl.run import Journal
+from vssl.tracking import needs_sync, sync
 
 ROWS = 100
 

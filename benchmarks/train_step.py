@@ -29,31 +29,31 @@ from typing import Any
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
-import torch  # noqa: E402  (the checkout goes on the path first)
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
-from torchvision.models.video import s3d  # noqa: E402
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.video import s3d
 
-from tests.conftest import drifting  # noqa: E402
-from tests.tiny_source import make_source  # noqa: E402
-from vssl.artifacts import Artifact, StageFolder  # noqa: E402
-from vssl.backbones.backbone_config import S3DConfig  # noqa: E402
-from vssl.config import build  # noqa: E402
-from vssl.data.augment import normalise  # noqa: E402
-from vssl.data.augment_config import TwoViewAugmentConfig  # noqa: E402
-from vssl.data.clips import ClipDataset  # noqa: E402
-from vssl.data.dataset_config import ClipsConfig  # noqa: E402
-from vssl.data.decode import write_video  # noqa: E402
-from vssl.data.loader import TrainLoader  # noqa: E402
-from vssl.data.views import TwoView  # noqa: E402
-from vssl.device import placed, prepared  # noqa: E402
-from vssl.loop import train  # noqa: E402
-from vssl.methods.vicc import ViCC  # noqa: E402
-from vssl.methods.vicc_config import ViCCConfig  # noqa: E402
-from vssl.optim import build_optimizer  # noqa: E402
-from vssl.optim_config import LARCConfig, SGDConfig  # noqa: E402
-from vssl.run import Run, read_journal  # noqa: E402
-from vssl.stages.runtime_config import RuntimeConfig  # noqa: E402
+from tests.conftest import drifting
+from tests.tiny_source import make_source
+from vssl.artifacts import Artifact, StageFolder
+from vssl.backbones.backbone_config import S3DConfig
+from vssl.config import build
+from vssl.data.augment import normalise
+from vssl.data.augment_config import TwoViewAugmentConfig
+from vssl.data.clips import ClipDataset
+from vssl.data.dataset_config import ClipsConfig
+from vssl.data.decode import write_video
+from vssl.data.loader import TrainLoader
+from vssl.data.views import TwoView
+from vssl.device import placed, prepared
+from vssl.loop import train
+from vssl.methods.vicc import ViCC
+from vssl.methods.vicc_config import ViCCConfig
+from vssl.optim import build_optimizer
+from vssl.optim_config import LARCConfig, SGDConfig
+from vssl.run import Run, read_journal
+from vssl.stages.runtime_config import RuntimeConfig
 
 WARM_UP = 3  # steps that are not counted
 LR, MOMENTUM, DECAY, TRUST = 0.6, 0.9, 1e-6, 0.001

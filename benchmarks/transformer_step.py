@@ -27,22 +27,22 @@ from typing import Any, Literal
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
-import torch  # noqa: E402  (the checkout goes on the path first)
-import torch.nn.functional as F  # noqa: E402
-from torch import Tensor  # noqa: E402
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from vssl.artifacts import StageFolder  # noqa: E402
-from vssl.backbones.backbone_config import TimeSformerConfig  # noqa: E402
-from vssl.backbones.build import build_backbone  # noqa: E402
-from vssl.backbones.vit_video import Attention  # noqa: E402
-from vssl.device import placed, prepared  # noqa: E402
-from vssl.loop import train  # noqa: E402
-from vssl.methods.supervised import Supervised  # noqa: E402
-from vssl.optim import build_optimizer  # noqa: E402
-from vssl.optim_config import SGDConfig  # noqa: E402
-from vssl.randomness import seeded  # noqa: E402
-from vssl.run import Run, read_journal  # noqa: E402
-from vssl.stages.runtime_config import RuntimeConfig  # noqa: E402
+from vssl.artifacts import StageFolder
+from vssl.backbones.backbone_config import TimeSformerConfig
+from vssl.backbones.build import build_backbone
+from vssl.backbones.vit_video import Attention
+from vssl.device import placed, prepared
+from vssl.loop import train
+from vssl.methods.supervised import Supervised
+from vssl.optim import build_optimizer
+from vssl.optim_config import SGDConfig
+from vssl.randomness import seeded
+from vssl.run import Run, read_journal
+from vssl.stages.runtime_config import RuntimeConfig
 
 WARM_UP = 3  # steps that are not counted
 CLASSES = 600
