@@ -40,7 +40,7 @@ POINTS = {
     13: [
         "tests.vssl.test_lamb:test_point_13_lamb_golden",
         "tests.vssl.losses.test_binary_cross_entropy:test_point_13_golden",
-        "tests.vssl.data.test_loader:test_sts_point_13_groups_get_what_the_originals_gpus_get",
+        "tests.vssl.data.test_repeats:test_sts_point_13_groups_get_what_the_originals_gpus_get",
         "tests.vssl.nn.test_precise_bn:test_precise_statistics_golden",
     ],
     14: [
