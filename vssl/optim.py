@@ -134,16 +134,18 @@ def clip_of(config: OptimConfig) -> Callable[[torch.optim.Optimizer], None] | No
 def clip_gradients(optimizer: torch.optim.Optimizer, limit: float, *, each: bool) -> None:
     """Scale an optimiser's gradients down to this length: all together, or `each` by itself.
 
-    All together end at the limit, as LAMB does in STS. Each by itself as VideoTransformer-pytorch has it, with a
-    millionth added to its length, which torch's own function does in both cases.
+    All together they end at the limit itself, as LAMB's do in STS; torch's function, which VideoTransformer-pytorch
+    calls for each by itself, ends a millionth below.
     """
-    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    for some in [[one] for one in gradients] if each else [gradients]:
-        length = nn.utils.get_total_norm(some) + (1e-6 if each else 0.0)
-        scale = (limit / length).clamp(max=1)  # on the device: nothing is waited for
-        for gradient in some:
-            gradient.mul_(scale)
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    if each:
+        for parameter in parameters:
+            nn.utils.clip_grad_norm_(parameter, limit)
+        return
+    gradients = [parameter.grad for parameter in parameters]
+    scale = (limit / nn.utils.get_total_norm(gradients)).clamp(max=1)  # on the device: nothing is waited for
+    for gradient in gradients:
+        gradient.mul_(scale)
 
 
 def set_weight_decay(optimizer: torch.optim.Optimizer, decay: float) -> None:
