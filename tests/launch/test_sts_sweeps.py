@@ -163,8 +163,9 @@ def test_the_ablation_compares_starts_over_seeds(scale: str) -> None:
     [
         ("finetune-sts.zero_init_residual=true", r"`finetune-sts`: zero_init_residual is true and weights are bound"),
         ("finetune-scratch.taps=spread", r"`finetune-scratch`: taps is spread.*bind some to `weights`, or set taps"),
+        ("finetune-plain.backbone.sts_aligned=true", r"`finetune-plain`.*sts_aligned is true and sts is false"),
     ],
 )
-def test_a_start_that_changes_nothing_is_refused_before_anything_is_queued(setting: str, message: str) -> None:
+def test_what_would_change_nothing_is_refused_before_anything_is_queued(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         plan_of("sweep=sts_ablation", f"stages.{setting}")

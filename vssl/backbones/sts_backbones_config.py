@@ -16,8 +16,17 @@ class STSBackboneConfig:
         "are the same either way",
     )
     sts_aligned: bool = knob(
-        False, doc="rows and columns are true ones; published: windows run on into the next row, strided ones elsewhere"
+        False,
+        doc="with sts, rows and columns are true ones; published: windows run on into the next row, strided ones "
+        "elsewhere",
     )
+
+    def __post_init__(self) -> None:
+        if self.sts_aligned and not self.sts:
+            raise ValueError(
+                "sts_aligned is true and sts is false, whose convolutions read no rows and columns; set sts to true, "
+                "or sts_aligned to false"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +45,7 @@ class R2Plus1D34Config(STSBackboneConfig):
     width: int = knob(64, doc="channels of the stem, a multiple of 4", at_least=4)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _refuse_remainder(self.name, self.width, 4)
 
 
@@ -58,6 +68,7 @@ class SlowFast50Config(STSBackboneConfig):
     width: int = knob(64, doc="channels of the slow path's stem, a multiple of 32", at_least=32)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _refuse_remainder(self.name, self.width, 32)
 
 
@@ -69,6 +80,7 @@ class X3DSConfig(STSBackboneConfig):
     width: int = knob(24, doc="channels of the stem, a multiple of 8", at_least=8)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _refuse_remainder(self.name, self.width, 8)
 
 

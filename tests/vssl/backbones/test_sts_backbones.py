@@ -348,3 +348,9 @@ def test_residuals_may_begin_at_nothing() -> None:
 def test_widths_that_cannot_be_divided_are_refused(name: str, width: int) -> None:
     with pytest.raises(ConfigError):
         build(type(CONFIGS[name]), {"name": name, "width": width})
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_aligned_windows_of_convolutions_that_are_plain_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="sts_aligned is true and sts is false.*set sts to true, or sts_aligned"):
+        build(type(CONFIGS[name]), {"name": name, "sts_aligned": True})
