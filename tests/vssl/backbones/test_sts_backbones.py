@@ -352,5 +352,5 @@ def test_widths_that_cannot_be_divided_are_refused(name: str, width: int) -> Non
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_aligned_windows_of_convolutions_that_are_plain_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="sts_aligned is true and sts is false.*set sts to true, or sts_aligned"):
+    with pytest.raises(ConfigError, match=r"sts_aligned is true and sts is false.*set sts to true, or sts_aligned"):
         build(type(CONFIGS[name]), {"name": name, "sts_aligned": True})
