@@ -1,7 +1,9 @@
 """Fixtures that several packages use: a few real videos, and the same prepared."""
 
 import os
+import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.lines import MainLine
-from vssl.artifacts import Artifact
+from vssl.artifacts import Artifact, read_json, write_json
 
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")  # read once, when torch is imported; tests start several processes
@@ -59,6 +61,16 @@ def prepared_source(tiny_videos: Path, tmp_path_factory: pytest.TempPathFactory)
     return Artifact(
         type="dataset", path=sources / config.key(), digest=record["digest"], origin=f"source:{config.name}"
     )
+
+
+@pytest.fixture
+def own_source(prepared_source: Artifact, tmp_path: Path) -> Artifact:
+    """The prepared source over a copy of the videos that a test may damage; times are kept."""
+    shutil.copytree(prepared_source.path, tmp_path / "source")
+    record = read_json(prepared_source.path / "source.json")
+    shutil.copytree(record["root"], tmp_path / "videos")
+    write_json(tmp_path / "source" / "source.json", record | {"root": str(tmp_path / "videos")})
+    return replace(prepared_source, path=tmp_path / "source")
 
 
 @pytest.fixture(scope="session")

@@ -189,12 +189,13 @@ def test_the_ablation_compares_objectives_over_seeds(scale: str, monkeypatch: py
 BASELINES = {
     "conv_pouring": ("scl", 40, 1, "conv", "uniform", "open_cosine", True, 2),
     "conv_tcc_pouring": ("tcc", 40, 2, "conv", "uniform", "milestones", False, 1),
+    "conv_tcc_penn_action": ("tcc", 20, 4, "conv", "uniform", "milestones", False, 1),
     "conv_tcn_pouring": ("tcn", 40, 2, "conv", "pairs", "milestones", True, 1),
     "tcc_pouring": ("tcc", 240, 2, "transformer", "stretched", "open_cosine", False, 1),
     "supervised_pouring": ("supervised", 240, 2, "transformer", "stretched", "open_cosine", False, 1),
 }
 SWEEP = """
-data: pouring
+data: {data}
 stages:
   - {{name: pretrain, kind: pretrain, config: [recipe=carl_{recipe}, method.initial=none], output: carl}}
   - {{name: align, kind: alignment, config: [recipe=carl_align_{align}], inputs: {{weights: carl}}}}
@@ -205,11 +206,13 @@ stages:
 @pytest.mark.parametrize("recipe", BASELINES)
 def test_what_carl_is_compared_with_has_the_published_values(recipe: str, scale: str, tmp_path: Path) -> None:
     objective, frames, videos, embedder, sampling, schedule, unit, views = BASELINES[recipe]
-    align = "conv_pouring" if embedder == "conv" else "tcc_pouring"
-    plan = plan_text(tmp_path, SWEEP.format(recipe=recipe, align=align), f"scale={scale}")
+    actions = recipe.endswith("penn_action")
+    data_name = "penn_action" if actions else "pouring"
+    align = f"conv_{data_name}" if embedder == "conv" else "tcc_pouring"
+    plan = plan_text(tmp_path, SWEEP.format(recipe=recipe, align=align, data=data_name), f"scale={scale}")
     config, seen = plan["pretrain"].config, plan["align"].config
     method, data = config["method"], config["data"]
-    assert (method["objective"], method["videos_per_loss"], method["unit_embeddings"]) == (objective, videos, unit)
+    assert (method["objective"], method["unit_embeddings"]) == (objective, unit)
     assert (method["embedder"]["name"], data["sampling"]["frames"]) == (embedder, sampling)
     assert (config["schedule"]["name"], config["augment"]["num_views"]) == (schedule, views)
     assert objective == "scl" or nested(config["augment"], WEAK_VIEWS) == WEAK_VIEWS
@@ -220,7 +223,10 @@ def test_what_carl_is_compared_with_has_the_published_values(recipe: str, scale:
         context = (of["sampling"]["num_context_frames"], of["sampling"]["context_stride"])
         assert context == ((2, 15) if embedder == "conv" else (1, 15))
     if scale == "paper":
-        assert (data["num_frames"], config["epochs"], config["global_batch_size"]) == (frames, 500, 4 * videos)
+        assert (data["num_frames"], config["epochs"]) == (frames, 300 if actions else 500)
+        assert (config["global_batch_size"], method["videos_per_loss"]) == (4 * videos, videos)
+        assert method["one_class_per_loss"] == actions
+        assert (seen["stride"], seen["by_action"]) == ((2, True) if actions else (5, False))
         assert method["frozen_layers"] == (0 if embedder == "conv" else 3)
 
 

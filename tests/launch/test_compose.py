@@ -121,6 +121,7 @@ RECIPES |= {
 }
 RECIPES |= {f"carl_{data}": "pretrain" for data in ("pouring", "penn_action", "finegym", "k400", "tcc_pouring")}
 RECIPES |= {f"carl_{name}_pouring": "pretrain" for name in ("conv", "conv_tcc", "conv_tcn", "supervised")}
+RECIPES |= {"carl_conv_tcc_penn_action": "pretrain", "carl_align_conv_penn_action": "alignment"}
 RECIPES |= {f"carl_{data}_from_carl": "pretrain" for data in ("pouring", "penn_action", "finegym")}
 RECIPES |= {
     f"carl_align_{data}": "alignment" for data in ("pouring", "penn_action", "finegym", "tcc_pouring", "conv_pouring")

@@ -17,8 +17,8 @@ from vssl.data.clips import MODALITIES, ClipDataset, Sample
 from vssl.data.decode import BrokenVideo
 from vssl.data.label_runs import Labels, labels_at
 from vssl.data.looks import apply_looks
+from vssl.data.orders import OneClassGroups, Order, Shuffled
 from vssl.data.reader import Reader
-from vssl.randomness import stream
 from vssl.run import StageError
 
 _log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ class TrainLoader:
     """Shuffled batches for training; the rest of an epoch that fills no batch is dropped.
 
     The order of an epoch is a function of (seed, epoch). Rank r gets the contiguous slice r of each global batch.
-    A video that breaks is replaced by the next one in the epoch's order that does not; who replaces whom is a function
-    of the order and the set of broken files alone, so ranks and processes need not talk about it.
+    A video that breaks is replaced by the first of those that the order names for it that does not; who replaces whom
+    is a function of the order and the set of broken files alone, so ranks and processes need not talk about it.
 
     Args:
         dataset: the videos.
@@ -72,6 +72,8 @@ class TrainLoader:
             epoch is as long as ever, and shows only one video in so many.
         group_size: videos of a normalisation group; None: all of a batch. The order is dealt to a batch's groups in
             turn, so that repeats go to different ones, as the public code of STS deals it to GPUs.
+        class_group_size: so many slots of a batch at a time show videos of one class, see `OneClassGroups`; None: all
+            are shuffled together.
         frame_labels: of all videos, by id, for batches that are to hold those of their slots.
 
     Raises:
@@ -92,6 +94,7 @@ class TrainLoader:
         looks_on_device: bool = False,
         repeats: int = 1,
         group_size: int | None = None,
+        class_group_size: int | None = None,
         frame_labels: Mapping[str, Labels] | None = None,
     ) -> None:
         if global_batch_size % world_size:
@@ -110,8 +113,13 @@ class TrainLoader:
                 f"global_batch_size is {global_batch_size} and the split has {len(dataset)} videos of enough frames: "
                 f"no batch is ever full; set global_batch_size to at most {len(dataset)}"
             )
+        order: Order
+        if class_group_size is None:
+            order = Shuffled(len(dataset), seed, repeats=repeats)
+        else:
+            order = OneClassGroups(dataset.labels.tolist(), dataset.classes, class_group_size, seed)
         self.dataset, self.global_batch_size = dataset, global_batch_size
-        self.steps_per_epoch = len(dataset) // global_batch_size
+        self.steps_per_epoch = order.steps_per_epoch(global_batch_size)
         self.replaced: list[str] = []  # ids of broken videos that this rank met, once each
         self._broken_in: Counter[int] = Counter()  # loader process -> broken videos that it met
         self._rank, self._world_size = rank, world_size
@@ -119,7 +127,7 @@ class TrainLoader:
         self._device = torch.device(device)
         self._looks_on_device = looks_on_device
         self._frame_labels = frame_labels
-        fetch = _EpochSamples(dataset, seed, finish=not looks_on_device, repeats=repeats)
+        fetch = _EpochSamples(dataset, order, finish=not looks_on_device)
         pin = self._device.type == "cuda"
         self._reader = Reader(fetch, _collate_samples, name=fetch.name, workers=workers, prefetch=prefetch, pin=pin)
 
@@ -127,7 +135,7 @@ class TrainLoader:
         """Batches of an epoch from a step within it to its end.
 
         Raises:
-            StageError: a file changed since `prepare`, or no video of the split decodes.
+            StageError: a file changed since `prepare`, or no video decodes that could be shown at some place.
         """
         share = self.global_batch_size // self._world_size
         keys = [
@@ -254,37 +262,30 @@ class TestLoader:
 
 
 class _EpochSamples:
-    """(epoch, position in its order) -> sample, and the broken videos passed over on the way to it."""
+    """(epoch, place in its order) -> sample, and the broken videos passed over on the way to it."""
 
-    def __init__(self, dataset: ClipDataset, seed: int, *, finish: bool, repeats: int) -> None:
-        self._dataset, self._seed, self._finish, self._repeats = dataset, seed, finish, repeats
-        self._order: tuple[int, list[int]] = (-1, [])
+    def __init__(self, dataset: ClipDataset, order: Order, *, finish: bool) -> None:
+        self._dataset, self._order, self._finish = dataset, order, finish
 
     def __call__(self, key: tuple[int, int]) -> tuple[Sample, list[Broken]]:
         epoch, place = key
-        position, repeat = divmod(place, self._repeats)
-        order = self._order_of(epoch)
+        shown = self._order.at(epoch, place)
         broken: list[Broken] = []
-        for offset in range(len(order)):
-            index = order[(position + offset) % len(order)]
+        for index in shown.candidates:
             try:
-                return self._dataset.sample(epoch, index, finish=self._finish, repeat=repeat), broken
+                return self._dataset.sample(epoch, index, finish=self._finish, repeat=shown.repeat), broken
             except BrokenVideo as error:
                 worker = get_worker_info()
                 number = -1 if worker is None else worker.id
                 broken.append(Broken(self._dataset.video_ids[index], error.reason, number))
-        raise StageError(f"no video of the split decodes any more; {broken[-1].video_id}: {broken[-1].reason}")
+        raise StageError(
+            f"of {len(broken)} videos that could be shown here none decodes any more; {broken[-1].video_id}: "
+            f"{broken[-1].reason}"
+        )
 
     def name(self, key: tuple[int, int]) -> str:
         """Id of the video of a key, or of the first of those tried in its place."""
-        epoch, place = key
-        return self._dataset.video_ids[self._order_of(epoch)[place // self._repeats]]
-
-    def _order_of(self, epoch: int) -> list[int]:
-        if self._order[0] != epoch:
-            shuffled = torch.randperm(len(self._dataset), generator=stream(self._seed, epoch, "order"))
-            self._order = (epoch, shuffled.tolist())
-        return self._order[1]
+        return self._dataset.video_ids[next(self._order.at(*key).candidates)]
 
 
 class _AllWindows:

@@ -48,6 +48,13 @@ class CARLConfig:
         "code",
         at_least=1,
     )
+    one_class_per_loss: bool = knob(
+        False,
+        doc="these are distinct videos of one class of the dataset, drawn for each loss anew, all classes being "
+        "equally likely: TCC's batches of one action of PennAction in the public code",
+        since="0.2",
+        neutral=False,
+    )
     temperature: float = knob(0.1, doc="scl, tcc: divisor of similarities", above=0)
     variance: float = knob(10.0, doc="scl: of the Gaussian in time, frames squared", above=0)
     negatives: Literal["single_noself", "single", "batch_noself", "batch"] = knob(
@@ -93,8 +100,18 @@ class CARLConfig:
                 f"legacy_classification is true, objective is {self.objective} and penalty is {self.penalty}; it goes "
                 "with tcc and classification: set them, or leave it out"
             )
+        if self.one_class_per_loss and self.videos_per_loss < 2:
+            raise ValueError(
+                "one_class_per_loss is true and videos_per_loss is 1: a video has a class of its own anyway; set it to "
+                "at least 2, or one_class_per_loss to false"
+            )
         if self.negatives.startswith("batch") and self.objective == "scl" and self.videos_per_loss < 2:
             raise ValueError(
                 f"negatives is {self.negatives} and videos_per_loss is 1: there are no other videos; set it to at "
                 "least 2 (Kinetics in the public code), or take single_noself"
             )
+
+    @property
+    def class_group_size(self) -> int | None:
+        """Videos that are drawn together from one class; None: videos are drawn whatever their class."""
+        return self.videos_per_loss if self.one_class_per_loss else None

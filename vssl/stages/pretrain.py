@@ -50,7 +50,13 @@ def run(config: PretrainConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         dataset = clips(config.data, config.data.train_split, inputs, seed=config.seed, view=view)
         method = placed(_method(config, inputs, run), config.runtime, device)
         usage = prototype_usage(method)
-        loader = train_loader(config, dataset, device, frame_labels=_frame_labels(config, dataset, inputs))
+        loader = train_loader(
+            config,
+            dataset,
+            device,
+            class_group_size=config.method.class_group_size if isinstance(config.method, CARLConfig) else None,
+            frame_labels=_frame_labels(config, dataset, inputs),
+        )
         try:
             watch = knn_monitor(config, method, inputs, run, device=device)
             _train(config, method, loader, inputs, run, device, watch, usage)

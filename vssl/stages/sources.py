@@ -80,6 +80,7 @@ def train_loader(
     dataset: ClipDataset,
     device: torch.device,
     *,
+    class_group_size: int | None = None,
     frame_labels: Mapping[str, Labels] | None = None,
 ) -> TrainLoader:
     """This rank's batches for training, with labels of their frames where these are given."""
@@ -95,6 +96,7 @@ def train_loader(
         looks_on_device=config.runtime.looks_on == "device",
         repeats=config.repeats if isinstance(config, ImagePretrainConfig) else 1,
         group_size=config.bn_group_size if isinstance(config, ImagePretrainConfig) else None,
+        class_group_size=class_group_size,
         frame_labels=frame_labels,
     )
 

@@ -37,7 +37,7 @@ class Numbers:
 
 def test_sts_point_13_groups_get_what_the_originals_gpus_get(monkeypatch: pytest.MonkeyPatch) -> None:
     """A group of a batch stands for one of its GPUs; its order of an epoch for ours."""
-    monkeypatch.setattr("vssl.data.loader.stream", lambda seed, epoch, _: torch.Generator().manual_seed(epoch))
+    monkeypatch.setattr("vssl.data.orders.stream", lambda seed, epoch, _: torch.Generator().manual_seed(epoch))
     for key, expected in golden("repeat_aug", "sts").items():
         count, gpus, gpu, epoch = (int(number) for number in re.findall(r"\d+", key))
         numbers: Any = Numbers(count)

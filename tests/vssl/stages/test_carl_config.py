@@ -20,6 +20,7 @@ METHOD = {"name": "carl", "proj_dim": 6}
         ({"augment": {"name": "sequence", "num_views": 1}}, "objective is scl, which compares 2"),
         ({"method": METHOD | {"objective": "tcn"}}, "set it to pairs"),
         ({"method": METHOD | {"objective": "tcc", "videos_per_loss": 3}}, r"not a multiple of method\.videos_per_loss"),
+        ({"method": METHOD | {"one_class_per_loss": True}}, "videos_per_loss is 1"),
         (
             {"data": clips("rgb") | {"sampling": {"name": "long", "num_context_frames": 2}}},
             "a transformer embedder does not read",
