@@ -1,4 +1,4 @@
-"""Stages on two ranks: the same result as on one, an agreed stop, another number of ranks after it, and the meeting."""
+"""Stages on two ranks: the same result as on one, killed and stopped, on another number of ranks, and the meeting."""
 
 import os
 import socket
@@ -23,8 +23,10 @@ from tests.tiny_stages import (
     Stage,
     final_state,
     finetuning,
+    fingerprint,
     framing,
     history,
+    imaging,
     make_stages,
     pretraining,
     probing,
@@ -36,13 +38,19 @@ from vssl.config import ConfigError
 from vssl.methods import vicc
 from vssl.rendezvous import Place, place_from_environment
 from vssl.run import LostRankError, StageError, Stopped
-from vssl.stages import finetune, linear, pretrain
+from vssl.stages import finetune, image_pretrain, linear, pretrain
 from vssl.stages.finetune_config import FinetuneConfig
+from vssl.stages.image_pretrain_config import ImagePretrainConfig
 from vssl.stages.linear_config import LinearConfig
 from vssl.stages.pretrain_config import PretrainConfig
 
-KINDS = ("sync", "local", "shuffle", "cross", "memory", "frames", "linear", "finetune", "finetune-sync")
-STOP_AFTER, EPOCHS = 2, 4  # steps; an epoch of these stages has one
+KINDS = ("sync", "local", "shuffle", "cross", "memory", "frames", "images", "linear", "finetune", "finetune-sync")
+KILLED_KINDS = ("images", "finetune-sync")
+STOP_AFTER, EPOCHS = 2, 4  # steps, saved every second one; an epoch of these stages has one
+
+
+class Killed(Exception):
+    pass
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +64,8 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
         "cross": pretraining("both", "rgb", batch=4),
         "memory": remembering(batch=4),
         "frames": framing(global_batch_size=4),
+        # two groups with other repeats each, and so fast that ranks with statistics of their own would test otherwise
+        "images": imaging(global_batch_size=4, repeats=3, ema_decay=0.2, optim={"name": "lamb", "base_lr": 0.5}),
         "linear": probing(batch=4),
         "finetune": finetuning(batch=4, compat_batch_flip=True),
         "finetune-sync": finetuning(
@@ -64,15 +74,34 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stage]:
     }
     inputs = {kind: made[kind if kind in made else "single"].inputs for kind in configs}
     inputs["finetune-sync"] = made["finetune"].inputs
-    runs = {LinearConfig: linear.run, FinetuneConfig: finetune.run, PretrainConfig: pretrain.run}
+    runs = {
+        LinearConfig: linear.run,
+        FinetuneConfig: finetune.run,
+        PretrainConfig: pretrain.run,
+        ImagePretrainConfig: image_pretrain.run,
+    }
     return {
         kind: Stage(runs[type(config)], replace(config, epochs=EPOCHS), inputs[kind], f"stage-{kind}")
         for kind, config in configs.items()
     }
 
 
+def dying_after(steps: int) -> Callable[[], bool]:
+    calls = count(1)
+
+    def die() -> bool:
+        if next(calls) == steps:
+            raise Killed
+        return False
+
+    return die
+
+
 def _rank(rank: int, stages: dict[str, Stage], root: Path) -> None:
-    """Each stage to its end in `root/whole`, and up to a stop that only rank 1 was asked for in `root/stopped`."""
+    """Each stage to its end in `root/whole`, and up to a stop that only rank 1 was asked for in `root/stopped`.
+
+    Those that are killed, a step after a checkpoint, go on to their end in `root/killed`.
+    """
     torch.set_num_threads(1)
     meeting = {"VSSL_RENDEZVOUS": str(root / "meeting.json")}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"} | meeting
@@ -87,6 +116,12 @@ def _rank(rank: int, stages: dict[str, Stage], root: Path) -> None:
                     root / "stopped", stop_requested=lambda calls=calls: rank == 1 and next(calls) == STOP_AFTER
                 )
             distributed.barrier()
+
+            if kind in KILLED_KINDS:
+                with pytest.raises(Killed):
+                    stage.execute(root / "killed", stop_requested=dying_after(STOP_AFTER + 1))
+                distributed.barrier()
+                stage.execute(root / "killed")
     write_json(root / f"metrics.{rank}.json", metrics)
 
 
@@ -123,7 +158,15 @@ def test_two_ranks_equal_one(kind, stages, on_two_ranks, on_one_rank):
     assert_close(on_two_ranks / "whole" / stages[kind].name, on_one_rank(kind))
 
 
-@pytest.mark.parametrize("kind", ["linear", "finetune", "finetune-sync"])
+@pytest.mark.parametrize("kind", KILLED_KINDS)
+def test_two_ranks_killed_and_started_again_end_with_the_same_bits(kind, stages, on_two_ranks):
+    """With repeats in groups, mixes, LAMB and a moving average; with mixes and precise statistics over ranks."""
+    killed, whole = (on_two_ranks / folder / stages[kind].name for folder in ("killed", "whole"))
+    assert len(history(whole)) == EPOCHS
+    assert fingerprint(killed) == fingerprint(whole)
+
+
+@pytest.mark.parametrize("kind", ["images", "linear", "finetune", "finetune-sync"])
 def test_two_ranks_test_with_the_same_network(kind, stages, on_two_ranks, on_one_rank):
     """Also where the ranks' own batches gave their layers running statistics of their own."""
     tables = (
