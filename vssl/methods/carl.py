@@ -68,6 +68,7 @@ class FrameEncoder(nn.Module):
         frames: Tensor,
         mask: Tensor | None = None,
         *,
+        counted: Tensor | None = None,
         num_context_frames: int = 1,
         trained_count: int | None = None,
         drop: Drop = keep_all,
@@ -78,6 +79,7 @@ class FrameEncoder(nn.Module):
             embeddings: Tensor = self.embedder(
                 features.to(torch.promote_types(features.dtype, torch.float32)),
                 mask,
+                counted=counted,
                 num_context_frames=num_context_frames,
                 trained_count=trained_count,
                 drop=drop,
@@ -115,8 +117,10 @@ class Projector(nn.Module):
         super().__init__()
         self.fc1, self.norm, self.fc2 = nn.Linear(inputs, hidden), SyncBatchNorm(hidden), nn.Linear(hidden, outputs)
 
-    def forward(self, embeddings: Tensor) -> Tensor:
-        hidden = F.relu(self.norm(self.fc1(embeddings.flatten(0, 1))))
+    def forward(self, embeddings: Tensor, counted: Tensor | None = None) -> Tensor:
+        """`counted`: (N, T) which frames batch normalisation is taken over in training; None: all."""
+        rows = None if counted is None else counted.flatten()
+        hidden = F.relu(self.norm(self.fc1(embeddings.flatten(0, 1)), rows))
         return torch.unflatten(self.fc2(hidden), 0, embeddings.shape[:2])
 
 
@@ -189,16 +193,18 @@ class CARL(nn.Module):
         mask = (steps >= 0) & (steps < lengths[:, None, None])
         frames = steps.clamp(min=0).minimum(lengths[:, None, None] - 1)
         seen = mask.flatten(0, 1)
+        counted = seen if self.config.batchnorm_over == "frames" else None
         drop = self._dropout(videos, views, position) if self.training else keep_all
         embeddings = self.encoder(
             clips.flatten(0, 1),
-            seen | ~seen.any(dim=1, keepdim=True),  # a view that shows nothing, of a video of a frame or two, sees all
+            seen,
+            counted=counted,
             num_context_frames=clips.shape[3] // count,
             drop=drop,
         )  # (B V, T, D)
         with torch.autocast(clips.device.type, enabled=False):
             if self.projector is not None:
-                embeddings = self.projector(embeddings)
+                embeddings = self.projector(embeddings, counted)
             if self.config.objective == "scl" or self.config.unit_embeddings:
                 embeddings = F.normalize(embeddings, dim=2)
             lengths, shape = lengths[:, None].expand(-1, views), (videos, views)

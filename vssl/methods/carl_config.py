@@ -39,6 +39,13 @@ class CARLConfig:
         "there is over a block of all sequences",
         at_least=1,
     )
+    batchnorm_over: Literal["slots", "frames"] = knob(
+        "slots",
+        doc="batch normalisation of embedder and projector is over all slots, masked ones too, as in the public code; "
+        "or over those that show a frame of their own",
+        since="0.2",
+        neutral="slots",
+    )
     recompute: bool = knob(True, doc="activations of the backbone are computed twice and not kept", semantic=False)
     proj_dim: int = knob(128, doc="scl: hidden and output size of the projector; 0: none", at_least=0)
     unit_embeddings: bool = knob(True, doc="all but scl: embeddings have length 1 before the loss or the classifier")

@@ -76,8 +76,7 @@ class EncoderLayer(nn.Module):
 class TransformerEmbedder(nn.Module):
     """Pooled frames through two normalised linear layers, an encoder over the sequence, and a linear layer.
 
-    There is no normalisation after the encoder, and its layers start alike, as in the original. Batch normalisation
-    sees masked slots too, which repeat the video's last frame.
+    There is no normalisation after the encoder, and its layers start alike, as in the original.
 
     Args:
         config: sizes.
@@ -104,6 +103,7 @@ class TransformerEmbedder(nn.Module):
         features: Tensor,
         mask: Tensor | None = None,
         *,
+        counted: Tensor | None = None,
         num_context_frames: int = 1,
         trained_count: int | None = None,
         drop: Drop = keep_all,
@@ -111,7 +111,9 @@ class TransformerEmbedder(nn.Module):
         """
         Args:
             features: (N, T, F).
-            mask: (N, T) which frames are there; None: all.
+            mask: (N, T) which frames are there; None: all. Of a sequence without any, all are seen.
+            counted: (N, T) which frames batch normalisation is taken over in training; None: all, those of masked
+                slots too, which repeat the video's last frame.
             num_context_frames: 1, since frames see each other anyway.
             trained_count: frames of a sequence in training, over whose positions those of another length are spread.
             drop: dropout.
@@ -120,11 +122,13 @@ class TransformerEmbedder(nn.Module):
         probability, (sequences, count) = self.config.dropout, features.shape[:2]
         for linear, norm in ((self.fc1, self.norm1), (self.fc2, self.norm2)):
             vectors = linear(drop(features, probability)).flatten(0, 1)
-            features = torch.unflatten(F.relu(norm(vectors)), 0, (sequences, count))
+            features = torch.unflatten(F.relu(norm(vectors, _flat(counted))), 0, (sequences, count))
         frames = self.enter(features)
         if self.config.positions:
             frames = frames + sincos_positions(count, self.config.dim, trained_count).to(frames)
         frames = drop(frames, probability)
+        if mask is not None:
+            mask = mask | ~mask.any(dim=1, keepdim=True)  # attention to nothing is not a number
         for layer in self.layers:
             frames = layer(frames, mask, drop)
         embeddings: Tensor = self.embed(frames)
@@ -159,6 +163,7 @@ class ConvEmbedder(nn.Module):
         features: Tensor,
         mask: Tensor | None = None,
         *,
+        counted: Tensor | None = None,
         num_context_frames: int = 1,
         trained_count: int | None = None,
         drop: Drop = keep_all,
@@ -168,8 +173,8 @@ class ConvEmbedder(nn.Module):
         clips = torch.unflatten(features.flatten(0, 1), 0, (-1, num_context_frames)).transpose(
             1, 2
         )  # (N T, F, context, h, w)
-        clips = F.relu(self.norm1(self.conv1(clips)))
-        clips = F.relu(self.norm2(self.conv2(clips)))
+        clips = F.relu(self.norm1(self.conv1(clips), _flat(counted)))
+        clips = F.relu(self.norm2(self.conv2(clips), _flat(counted)))
         return _embedded(self, torch.unflatten(clips.amax(dim=(2, 3, 4)), 0, (sequences, -1)), drop)
 
 
@@ -197,11 +202,12 @@ class FrameEmbedder(nn.Module):
         features: Tensor,
         mask: Tensor | None = None,
         *,
+        counted: Tensor | None = None,
         num_context_frames: int = 1,
         trained_count: int | None = None,
         drop: Drop = keep_all,
     ) -> Tensor:
-        """(N, T * num_context_frames, F) -> (N, T, D)."""
+        """(N, T * num_context_frames, F) -> (N, T, D); nothing is normalised."""
         return _embedded(self, torch.unflatten(features, 1, (-1, num_context_frames)).amax(dim=2), drop)
 
 
@@ -222,6 +228,11 @@ def _embedded(embedder: ConvEmbedder | FrameEmbedder, vectors: Tensor, drop: Dro
         vectors = F.relu(linear(drop(vectors, embedder.config.dropout)))
     embeddings: Tensor = embedder.embed(vectors)
     return embeddings
+
+
+def _flat(counted: Tensor | None) -> Tensor | None:
+    """(N, T) -> (N T,)"""
+    return None if counted is None else counted.flatten()
 
 
 def _refuse_context(num_context_frames: int, name: str) -> None:

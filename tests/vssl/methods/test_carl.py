@@ -50,14 +50,14 @@ def tiny(seed: int = 0, **knobs: Any) -> CARL:
     return CARL.from_config(config, TinyFramesConfig(width=2), global_batch_size=VIDEOS, seed=seed)
 
 
-def batch(number: int = 0, views: int = 2, context: int = 1, videos: int = VIDEOS) -> dict[str, Any]:
+def batch(number: int = 0, views: int = 2, context: int = 1, videos: int = VIDEOS, side: int = SIDE) -> dict[str, Any]:
     generator = stream("batch", number)
     lengths = torch.randint(2 * SLOTS, 40, (videos,), generator=generator)
     steps = torch.stack(
         [torch.randperm(int(n), generator=generator)[:SLOTS].sort().values for n in lengths for _ in range(views)]
     ).view(videos, views, SLOTS)
     steps[0, 0, -1] = lengths[0]  # masked
-    clips = torch.randn(videos, views, 3, SLOTS * context, SIDE, SIDE, generator=generator)
+    clips = torch.randn(videos, views, 3, SLOTS * context, side, side, generator=generator)
     return {
         "streams": {"rgb": clips},
         "steps": steps,
@@ -232,13 +232,7 @@ def test_every_objective_and_embedder_learns(knobs: dict[str, Any]) -> None:
     config = build(CARLConfig, SMALL | {"frozen_layers": 0} | knobs)
     method = CARL.from_config(config, backbone, global_batch_size=VIDEOS, seed=0).train()
     context = 2 if conv else 1
-    given = batch(views=2 if config.objective == "scl" else 1, context=context)
-    if conv:
-        given["streams"] = {
-            "rgb": F.interpolate(given["streams"]["rgb"].flatten(0, 1), size=(SLOTS * 2, 48, 48)).unflatten(
-                0, (VIDEOS, 2)
-            )
-        }
+    given = batch(views=2 if config.objective == "scl" else 1, context=context, side=48 if conv else SIDE)
     optimizer = build_optimizer(AdamConfig(base_lr=0.01), method.parameters())
     losses = []
     for step in range(12):
@@ -310,6 +304,30 @@ def test_a_view_that_shows_nothing_gives_no_nan() -> None:
     assert loss.isfinite()
     assert all(p.grad.isfinite().all() for p in method.parameters() if p.grad is not None)
     assert all(torch.as_tensor(value).isfinite() for value in scalars.values())
+
+
+@pytest.mark.parametrize("over", ["slots", "frames"])
+@pytest.mark.parametrize("embedder", ["transformer", "conv"])
+def test_masked_slots_enter_the_statistics_of_vectors_or_do_not(embedder: str, over: str) -> None:
+    """What a masked slot shows moves nothing where statistics are over frames, but its own slot."""
+    conv = {"name": "conv", "conv_dim": 4, "fc_dims": [8, 8], "embedding_dim": 6}
+    knobs: dict[str, Any] = {"batchnorm_over": over, "embedder": conv if embedder == "conv" else SMALL["embedder"]}
+    config = build(CARLConfig, SMALL | knobs | {"masked_weight": 0.0})
+    backbone = TinyFramesConfig(width=2, layers=3 if embedder == "conv" else 4)
+    given = batch(side=48 if embedder == "conv" else SIDE)
+    other = copy.deepcopy(given)
+    other["streams"]["rgb"][0, 0, :, -1] += 5  # masked
+    losses, statistics = [], []
+    for clips in (given, other):
+        method = CARL.from_config(config, backbone, global_batch_size=VIDEOS, seed=0)
+        method.train()
+        method.encoder.backbone.eval()  # its maps are normalised over all slots in any case
+        losses.append(method(clips, at(0))[0].item())
+        names = [name for name in method.state_dict() if "running" in name and "backbone" not in name]
+        assert names
+        statistics.append(torch.cat([method.state_dict()[name] for name in names]))
+    assert (losses[0] == losses[1]) == (over == "frames")
+    assert torch.equal(*statistics) == (over == "frames")
 
 
 def test_point_14_weights_hold_the_encoder_and_evaluation_leaves_the_projector_out() -> None:

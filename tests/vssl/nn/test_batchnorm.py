@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tests.gloo import run_ranks
 from vssl.config import ConfigError
-from vssl.nn.batchnorm import GroupedBatchNorm3d, SyncBatchNorm3d, norm_layer
+from vssl.nn.batchnorm import GroupedBatchNorm3d, SyncBatchNorm, SyncBatchNorm3d, norm_layer
 
 
 def clips(count: int) -> Tensor:
@@ -79,3 +79,67 @@ def test_synced_normalisation_of_two_ranks_is_that_of_one_process() -> None:
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         for result in ranks:
             torch.testing.assert_close(result[name], calm[name], rtol=1e-5, atol=1e-6)
+
+
+COUNTED = torch.tensor([True, False, True, True, True, False, False, True])  # three of the first rank, two of the other
+
+
+def by_hand(layer: SyncBatchNorm, x: Tensor, counted: Tensor) -> Tensor:
+    """Channel by channel, and autograd's own way back."""
+    channels = []
+    for channel in range(x.shape[1]):
+        values = x[:, channel]
+        shown = torch.cat([row.flatten() for row, counts in zip(values, counted) if counts])
+        deviation = ((shown - shown.mean()).square().mean() + layer.eps).sqrt()
+        channels.append((values - shown.mean()) / deviation * layer.weight[channel] + layer.bias[channel])
+    return torch.stack(channels, dim=1)
+
+
+def _masked_part(x: Tensor, counted: Tensor) -> dict[str, Any]:
+    """This rank's rows of a batch, each output weighed differently."""
+    ranks = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    rank = torch.distributed.get_rank() if ranks > 1 else 0
+    weights = torch.sin(torch.arange(x.numel())).view_as(x).chunk(ranks)[rank]
+    x = x.chunk(ranks)[rank].clone().requires_grad_(True)
+    layer = weighted(SyncBatchNorm(5))
+    output = layer(x, counted.chunk(ranks)[rank])
+    (output * weights * (1 + output)).sum().backward()
+    gradients = {"to_x": x.grad, "to_weight": layer.weight.grad, "to_bias": layer.bias.grad}
+    return {"output": output.detach(), **gradients, **layer.state_dict()}
+
+
+@pytest.mark.parametrize("shape", [(8, 5), (8, 5, 3, 2)], ids=["vectors", "maps"])
+def test_rows_that_do_not_count_are_normalised_by_the_others(shape: tuple[int, ...]) -> None:
+    x = 3 + 2 * torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    found = _masked_part(x, COUNTED)
+    layer, twin = weighted(SyncBatchNorm(5)), x.clone().requires_grad_(True)
+    expected = by_hand(layer, twin, COUNTED)
+    weights = torch.sin(torch.arange(x.numel())).view_as(x)
+    (expected * weights * (1 + expected)).sum().backward()
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    torch.testing.assert_close(found["output"], expected.detach(), **close)
+    for name, gradient in (("to_x", twin.grad), ("to_weight", layer.weight.grad), ("to_bias", layer.bias.grad)):
+        torch.testing.assert_close(found[name], gradient, **close)
+    plain = nn.BatchNorm1d(5)
+    plain(x[COUNTED].flatten(2) if x.ndim > 2 else x[COUNTED])
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        torch.testing.assert_close(found[name], plain.state_dict()[name])
+    changed = torch.where(COUNTED.view(-1, *[1] * (x.ndim - 1)), x, x + 100)
+    again = _masked_part(changed, COUNTED)
+    assert torch.equal(again["output"][COUNTED], found["output"][COUNTED])
+    assert torch.equal(again["running_var"], found["running_var"])
+    torch.testing.assert_close(_masked_part(x, torch.ones(8, dtype=torch.bool)), run(weighted(SyncBatchNorm(5)), x))
+
+
+def test_ranks_with_different_numbers_of_rows_normalise_as_one_process_does() -> None:
+    x = 3 + 2 * torch.randn(8, 5, generator=torch.Generator().manual_seed(2))
+    for counted in (COUNTED, torch.arange(8) < 4):  # of the second, a rank has no rows at all
+        calm = _masked_part(x, counted)
+        ranks = run_ranks(_masked_part, 2, x, counted)
+        for name in ("output", "to_x"):
+            torch.testing.assert_close(torch.cat([r[name] for r in ranks]), calm[name], rtol=1e-4, atol=1e-5)
+        for name in ("to_weight", "to_bias"):
+            torch.testing.assert_close(ranks[0][name] + ranks[1][name], calm[name], rtol=1e-4, atol=1e-4)
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            for result in ranks:
+                torch.testing.assert_close(result[name], calm[name], rtol=1e-5, atol=1e-6)
