@@ -100,7 +100,8 @@ def flip(planes: Tensor) -> Tensor:
     return planes.flip(-1)
 
 
-def jitter(planes: Tensor, draw: JitterDraw) -> Tensor:
+def jitter(planes: Tensor, draw: JitterDraw, *, blur_sigma: float | None = None) -> Tensor:
+    """Colours, operation by operation; with `blur_sigma` a blur follows each of them."""
     operations = (
         lambda x: colour.adjust_brightness(x, draw.brightness),
         lambda x: (
@@ -112,6 +113,8 @@ def jitter(planes: Tensor, draw: JitterDraw) -> Tensor:
     planes = planes.contiguous()  # as decoded, colours lie side by side: three times slower
     for index in draw.order:
         planes = operations[index](planes)
+        if blur_sigma is not None:
+            planes = blur(planes, blur_sigma)
     return planes
 
 

@@ -142,6 +142,12 @@ class SequenceAugmentConfig:
         0.5, doc="Gaussian blur of a view with colour jitter; FineGym: 0", at_least=0, at_most=1
     )
     blur_sigma: tuple[float, float] = knob((0.1, 2.0), doc="its deviation, pixels of the view: least, most", above=0)
+    legacy_blur: bool = knob(
+        False,
+        doc="the blur follows each of the jitter's four operations, as in the public code, so that it is twice as wide",
+        since="0.2",
+        neutral=False,
+    )
     grey_probability: float = knob(0.2, doc="no colours", at_least=0, at_most=1)
 
     def __post_init__(self) -> None:

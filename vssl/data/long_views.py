@@ -1,7 +1,7 @@
 """Views of a whole video for frame-wise learning: what is drawn for a view holds for all of its frames.
 
 Departures from the public code: a blur follows the colour jitter once, where there it follows each of the four
-operations; and it comes after grey, which is the same but for rounding.
+operations, unless `legacy_blur` asks for that; and it comes after grey, which is the same but for rounding.
 Source: CARL (Chen et al., CVPR 2022, arXiv:2203.14957) and its public code.
 """
 
@@ -66,6 +66,7 @@ class SequenceViews:
                 jitter=jitter if jittered else None,
                 luma="after" if draw_coin(config.grey_probability, of["grey"]) else None,
                 blur_sigma=sigma if jittered and blurred else None,
+                blur_each=config.legacy_blur and jittered and blurred,
                 flip=draw_coin(config.flip_probability, of["flip"]),
             )
             views.append(

@@ -25,6 +25,7 @@ class Look:
     grey_channels: tuple[int, ...] | None = None  # of each modality's frames
     luma: Literal["before", "after"] | None = None  # grey as the eye has it, before the jitter or after it
     blur_sigma: float | None = None
+    blur_each: bool = False  # after each operation of the jitter, and not once after all
     flip: bool = False
     operations: tuple[Operation, ...] = ()  # RandAugment's
 
@@ -33,12 +34,12 @@ class Look:
         if self.luma == "before":
             planes = augment.luma(planes)
         if self.jitter is not None:
-            planes = augment.jitter(planes, self.jitter)
+            planes = augment.jitter(planes, self.jitter, blur_sigma=self.blur_sigma if self.blur_each else None)
         if self.grey_channels is not None:
             planes = augment.grey(planes, torch.tensor(self.greys(modality, len(planes))))
         if self.luma == "after":
             planes = augment.luma(planes)
-        if self.blur_sigma is not None:
+        if self.blur_sigma is not None and not self.blur_each:
             planes = augment.blur(planes, self.blur_sigma)
         return operate(augment.flip(planes) if self.flip else planes, self.operations)
 
@@ -63,7 +64,7 @@ def apply_looks(views: Tensor, looks: Sequence[Look], modality: int) -> Tensor:
         (_having(looks, "jitter"), _jitter),
         (_having(looks, "grey_channels"), lambda some, of: _grey(some, [look.greys(modality, length) for look in of])),
         (_grey_where(looks, "after"), lambda some, of: _luma(some)),
-        (_having(looks, "blur_sigma"), _blur),
+        ([row for row in _having(looks, "blur_sigma") if not looks[row].blur_each], _blur),
         ([number for number, look in enumerate(looks) if look.flip], lambda some, of: some.flip(-1)),
         ([number for number, look in enumerate(looks) if look.operations], _operate),
     ):
@@ -83,6 +84,7 @@ def _grey_where(looks: Sequence[Look], place: str) -> list[int]:
 def _jitter(planes: Tensor, looks: Sequence[Look]) -> Tensor:
     draws = [look.jitter for look in looks if look.jitter is not None]
     factors = torch.tensor([(d.brightness, d.contrast, d.saturation, d.hue) for d in draws], device=planes.device)
+    blurred = [row for row, look in enumerate(looks) if look.blur_each]
     values = planes.float()
     for place in range(len(_OPERATIONS)):
         for number, operation in enumerate(_OPERATIONS):
@@ -92,6 +94,8 @@ def _jitter(planes: Tensor, looks: Sequence[Look]) -> Tensor:
                 if operation is _contrast and draws[rows[0]].whole_clip:  # as of one config all are
                     operation = _clip_contrast
                 values[rows] = operation(values[rows], factor).clamp_(0, 255).floor_()  # as stored in 8 bits
+        if blurred:
+            values[blurred] = _blur(values[blurred], [looks[row] for row in blurred]).float()
     return values.to(torch.uint8)
 
 

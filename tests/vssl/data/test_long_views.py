@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from vssl.data.augment import JitterDraw
 from vssl.data.augment_config import SequenceAugmentConfig
 from vssl.data.crops import CropDraw, widest_box
 from vssl.data.long_views import SequenceView, SequenceViews, evaluation_frames, steps_of
+from vssl.data.looks import Look
 from vssl.data.samplers import Dense, Long, VideoClips
 from vssl.data.sampling_config import LongConfig
 from vssl.data.views import finished
@@ -66,6 +68,33 @@ def test_jitter_golden() -> None:
             assert off.float().mean() < (1.5 if operation == 3 else 0.6)
             planes = by_pil(planes, operation, factors[operation], radius)
         assert np.array_equal(planes.numpy(), expected)
+
+
+def test_legacy_blur_golden() -> None:
+    """Whole looks against the original's pixels: with a blur after each operation near them, with one far from them.
+
+    What is left is PIL's: hues of 256 levels, and a blur that three box filters make.
+    """
+    for row, expected in zip(NUMBERS["jitter_draws"].tolist(), NUMBERS["jitter_out_u8"]):
+        jitter, radius = JitterDraw(*row[4:8], order=tuple(map(int, row[:4]))), row[8]
+        off = {}
+        for each in (True, False):
+            look = Look(jitter=jitter, blur_sigma=radius or None, blur_each=bool(radius) and each)
+            found = look.apply(torch.from_numpy(NUMBERS["video_u8"]), 0)
+            off[each] = np.abs(found.numpy().astype(int) - expected).mean()
+        assert off[True] < 3
+        assert radius < 0.4 or off[False] > 4 * off[True]  # a smaller blur hardly does anything
+
+
+def test_legacy_blur_is_an_option() -> None:
+    blurred = SequenceAugmentConfig(blur_probability=1.0, jitter_probability=1.0)
+    for legacy in (False, True):
+        for view in drawn(0, replace(blurred, legacy_blur=legacy)):
+            assert (view.look.blur_sigma is not None, view.look.blur_each) == (True, legacy)
+        for view in drawn(0, replace(blurred, legacy_blur=legacy, jitter_probability=0.0)):
+            assert (view.look.blur_sigma is not None, view.look.blur_each) == (False, False)
+    one, other = (drawn(0, replace(blurred, legacy_blur=legacy))[0] for legacy in (False, True))
+    assert replace(other.look, blur_each=False) == one.look  # nothing else is drawn
 
 
 def original_crop(draws: random.Random, height: int, width: int) -> tuple[int, int, int, int]:

@@ -23,6 +23,7 @@ def drawn(number: int) -> Look:
         jitter=draw_jitter((0.4, 0.4, 0.4, 0.1), generator) if number & 1 else None,
         grey_channels=tuple(channels) if number & 2 else None,
         blur_sigma=0.1 + 1.9 * torch.rand((), generator=generator).item() if number & 4 else None,
+        blur_each=number & 21 == 21,
         flip=bool(number & 8),
     )
 
