@@ -56,9 +56,10 @@ MAY_IMPORT: dict[str, list[str]] = {
         *(*PLAIN, "vssl.published", "vssl.backbones.vtransformer_names", "vssl.backbones.renaming"),
     ],
     "vssl.published_sts": [*PLAIN, "vssl.published"],
+    "vssl.published_carl": [*PLAIN, "vssl.published", "vssl.backbones.renaming"],
     "vssl.weights": [
         *(*PLAIN, "vssl.published", "vssl.published_slowfast", "vssl.published_v*", "vssl.published_sts"),
-        "vssl.backbones.misfits",
+        *("vssl.published_carl", "vssl.inert_pickles", "vssl.backbones.misfits"),
     ],
     "vssl.exchange": [*PLAIN, "vssl.published", "vssl.weights", "vssl.inert_pickles"],
     "vssl.optim": [*CONFIGS, "vssl.lamb"],

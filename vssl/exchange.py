@@ -4,9 +4,10 @@
     python -m vssl.exchange import FILE OUT [--modality rgb]
     python -m vssl.exchange export FILE OUT [--layout vicc]
 
-`import` makes a weights file out of a checkpoint of ViCC's public code; that is needed only where the checkpoint holds
-more than tensors and plain values, or to write down its modality. `export` writes plain state dicts: of the backbone
-alone under the network's own names (for S3D those of torchvision), or a checkpoint as the public code reads it.
+`import` makes a weights file out of a checkpoint of a public code that `vssl.weights` knows; that is needed only where
+the checkpoint holds more than tensors and plain values, or to write down its modality. `export` writes plain state
+dicts: of the backbone alone under the network's own names (for S3D those of torchvision), or a checkpoint as the public
+code of ViCC reads it.
 """
 
 import argparse
@@ -15,16 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vssl.inert_pickles import read_inert, without_inert
-from vssl.published import export_published, import_published
+from vssl.published import export_published
 from vssl.run import StageError
-from vssl.weights import read_weights, write_torch, write_weights
+from vssl.weights import FOREIGN, import_foreign, read_weights, write_torch, write_weights
 
 
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m vssl.exchange", description="Weights from and for elsewhere.")
     verbs = parser.add_subparsers(dest="verb", required=True)
     show = verbs.add_parser("show", help="what a file holds")
-    bring = verbs.add_parser("import", help="a weights file out of a checkpoint of ViCC's public code")
+    bring = verbs.add_parser("import", help="a weights file out of a checkpoint of public code")
     bring.add_argument("--modality", choices=("rgb", "flow"), help="what it was trained on, which no file says")
     send = verbs.add_parser("export", help="a plain state dict out of a weights file")
     send.add_argument("--layout", choices=("plain", "vicc"), default="plain")
@@ -58,7 +59,7 @@ def import_file(path: Path, out: Path, modality: str | None) -> str:
     """Write a weights file; returns what was taken and what was not.
 
     Raises:
-        StageError: no checkpoint of the public code.
+        StageError: no checkpoint of a public code that is known.
     """
     try:
         content = without_inert(read_inert(path))
@@ -68,7 +69,9 @@ def import_file(path: Path, out: Path, modality: str | None) -> str:
         raise StageError(f"{path} is no file of torch.save ({type(error).__name__}: {error})") from None
     if not isinstance(content, dict):
         raise StageError(f"{path} holds {type(content).__name__}, where a checkpoint is a dictionary")
-    found = import_published(content)
+    found = import_foreign(content)
+    if found is None:
+        raise StageError(f"{path} is no checkpoint of the public code of {FOREIGN}")
     write_weights(out, found.header() | {"modality": modality}, found.tensors)
     return f"{out}: {found.report()}"
 

@@ -1,14 +1,16 @@
 """Weights: the parameters that one stage hands to another, in a file that says what they belong to.
 
 Checkpoints of public code are read as well: of ViCC (`vssl.published`), FGKVMem (`vssl.published_slowfast`),
-VideoTransformer-pytorch (`vssl.published_vtransformer`), STS (`vssl.published_sts`), and image transformers
-(`vssl.published_vit`). Reading runs nothing that is in a file.
+VideoTransformer-pytorch (`vssl.published_vtransformer`), STS (`vssl.published_sts`), CARL (`vssl.published_carl`), and
+image transformers (`vssl.published_vit`). Reading runs nothing that is in a file.
 """
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -17,19 +19,23 @@ from torch import Tensor, nn
 from vssl.artifacts import Artifact, canonical_json, write_atomic
 from vssl.backbones.backbone_config import is_same_network
 from vssl.backbones.misfits import misfits
+from vssl.inert_pickles import read_inert, without_inert
 from vssl.published import Imported, import_published, is_published
+from vssl.published_carl import import_carl, is_carl
 from vssl.published_slowfast import import_slowfast, is_slowfast
 from vssl.published_sts import import_sts, is_sts
 from vssl.published_vit import import_image_vit, is_image_vit
 from vssl.published_vtransformer import import_vtransformer, is_vtransformer
 from vssl.run import Run, StageError
 
+FOREIGN = "ViCC, FGKVMem, VideoTransformer-pytorch, STS or CARL, or an image transformer"
 # what looks like a foreign file, and what makes it one of ours
-_FOREIGN: tuple[tuple[Callable[[Any], bool], Callable[[Mapping[str, Any]], Imported]], ...] = (
+_KINDS: tuple[tuple[Callable[[Any], bool], Callable[[Mapping[str, Any]], Imported]], ...] = (
     (is_published, import_published),
     (is_slowfast, import_slowfast),
     (is_vtransformer, import_vtransformer),
     (is_sts, import_sts),
+    (is_carl, import_carl),
     (is_image_vit, import_image_vit),
 )
 
@@ -100,11 +106,10 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
     try:
         if not path.is_file():
             raise ValueError("there is no such file")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        for is_one, translate in _FOREIGN:
-            if is_one(content):
-                found = translate(content)
-                return found.header(), found.tensors, found.report()
+        content = _read(path)
+        found = import_foreign(content)
+        if found is not None:
+            return found.header(), found.tensors, found.report()
         return json.loads(content["header"]), content["tensors"], ""
     except StageError as error:
         raise StageError(f"{path}: {error}") from None
@@ -114,9 +119,32 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         raise StageError(
             f"{path} cannot be read as weights{told}; expected a file of a pretrain, linear or finetune stage, "
             'a torch.save of {"header": <JSON text>, "tensors": {name: tensor}}, a checkpoint of the public code of '
-            "ViCC, FGKVMem, VideoTransformer-pytorch or STS, or an image transformer; one that holds more than tensors "
-            "is made readable by `python -m vssl.exchange import FILE OUT`"
+            f"{FOREIGN}; one that holds more than tensors is made readable by `python -m vssl.exchange import FILE OUT`"
         ) from None
+
+
+def import_foreign(content: Any) -> Imported | None:
+    """What a checkpoint of a public code is here; None: it is of none that is known.
+
+    Raises:
+        StageError: a network that is not known here.
+    """
+    for is_one, translate in _KINDS:
+        if is_one(content):
+            return translate(content)
+    return None
+
+
+def _read(path: Path) -> Any:
+    """What a file holds: tensors and plain values. Of CARL's, of which each holds its settings, all but these."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        with suppress(Exception):  # whatever a damaged file makes of it: the first error tells more
+            content = without_inert(read_inert(path))
+            if is_carl(content):
+                return content
+        raise
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor], *, what: str) -> None:

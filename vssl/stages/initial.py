@@ -29,13 +29,13 @@ def initialise(encoder: FrameEncoder, artifact: Artifact | None, initial: Initia
         weights = load_weights(artifact)
         fill(encoder.backbone, weights.part("backbone"), what=f"the backbone of {artifact.origin}")
         fill(encoder.embedder, weights.part("embedder"), what=f"the embedder of {artifact.origin}")
-        report = f"{len(encoder.state_dict())} tensors of backbone and embedder"
+        report = weights.report or f"took {len(encoder.state_dict())} tensors of backbone and embedder"
     else:
         own = encoder.backbone.state_dict()
         found = read_image_network(artifact.path, initial)
         above = [name for name in found if name.startswith("layer4.") and name not in own]  # a backbone of 3 layers
         tensors = {name: tensor for name, tensor in found.items() if name not in above}
         fill(encoder.backbone, tensors, what=f"the {initial} network of {artifact.origin}")
-        report = f"all {len(own)} tensors of the backbone" + (f", not {len(above)} of layer4" if above else "")
+        report = f"took all {len(own)} tensors of the backbone" + (f", not {len(above)} of layer4" if above else "")
     if is_main():
-        run.say(f"initial weights: {initial}, {artifact.origin}: took {report}")
+        run.say(f"initial weights: {initial}, {artifact.origin}: {report}")
