@@ -27,14 +27,14 @@ from vssl.data.looks import Look
 from vssl.data.rand_augment import draw_operations
 from vssl.data.samplers import VideoClips
 from vssl.data.sampling import Indices
-from vssl.data.views import DrawnView, Streams, draw_coin, draw_jitter
+from vssl.data.views import AllShown, DrawnView, Streams, draw_coin, draw_jitter
 
 _ATTEMPTS = 10  # tries of a random sized crop before one in the middle is taken
 _TRIES = 100  # draws of two clips before their gap is taken as it comes
 
 
 @dataclass(frozen=True, kw_only=True)
-class SizedCropView:
+class SizedCropView(AllShown):
     """A random sized crop, blurred at the video's own size or not, then resized."""
 
     indices: Indices
@@ -151,7 +151,7 @@ class RandomResizedCropView:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomSquareView:
+class RandomSquareView(AllShown):
     """A square at a random place of the frame scaled to a random size."""
 
     indices: Indices

@@ -13,7 +13,6 @@ from vssl.artifacts import Artifact
 from vssl.data.augment import STATISTICS, Statistics, to_view
 from vssl.data.dataset_config import ClipsConfig
 from vssl.data.decode import Frames, read_frames
-from vssl.data.long_views import steps_of
 from vssl.data.looks import Look
 from vssl.data.manifest import check_unchanged, in_split, load_source, long_enough, with_motion
 from vssl.data.samplers import VideoClips, build_sampler
@@ -123,7 +122,7 @@ class ClipDataset:
         return Sample(
             streams=tensors,
             looks=[view.look for view in views],
-            steps=torch.from_numpy(np.stack([steps_of(view) for view in views])),
+            steps=torch.from_numpy(np.stack([view.steps for view in views])),
             total=video.total,
             label=video.label,
             video_id=video.video_id,

@@ -14,11 +14,11 @@ from vssl.data import augment
 from vssl.data.looks import Look
 from vssl.data.samplers import VideoClips
 from vssl.data.sampling import Indices
-from vssl.data.views import DrawnView, Streams
+from vssl.data.views import AllShown, DrawnView, Streams
 
 
 @dataclass(frozen=True)
-class CentralSquare:
+class CentralSquare(AllShown):
     """The centre of an image whose short side is scaled to `short_side`."""
 
     indices: Indices

@@ -19,6 +19,7 @@ from vssl.data.crops import centre_box
 from vssl.data.looks import Look
 from vssl.data.samplers import Long, VideoClips
 from vssl.data.sampling import Indices
+from vssl.data.sampling_long import LongView
 from vssl.data.views import DrawnView, Streams, draw_coin, draw_jitter
 
 
@@ -29,7 +30,11 @@ class SequenceView(SizedCropView):
     There are `T * context` indices.
     """
 
-    steps: Indices  # (T,) as drawn
+    long: LongView
+
+    @property
+    def steps(self) -> Indices:
+        return self.long.steps
 
     def crop(self, frames: Tensor) -> Tensor:
         if self.crops:
@@ -72,7 +77,7 @@ class SequenceViews:
             views.append(
                 SequenceView(
                     indices=sampler.with_context(long),
-                    steps=long.steps,
+                    long=long,
                     look=look,
                     side=self.crop_size,
                     crops=crops if config.crop_area else (),
@@ -80,11 +85,6 @@ class SequenceViews:
                 )
             )
         return views
-
-
-def steps_of(view: DrawnView) -> Indices:
-    """(T,) frame numbers of a view's slots as drawn, outside of the video where a slot shows none of its own."""
-    return view.steps if isinstance(view, SequenceView) else view.indices
 
 
 def evaluation_frames(frames: Tensor, side: int, centre_crop: int | None) -> Tensor:

@@ -17,13 +17,13 @@ from vssl.data.crops import CropDraw, before_resize, centre_box, first_box, scal
 from vssl.data.looks import Look
 from vssl.data.samplers import VideoClips
 from vssl.data.sampling import Indices
-from vssl.data.views import DrawnView, Streams, draw_coin
+from vssl.data.views import AllShown, DrawnView, Streams, draw_coin
 
 _ORDER = (0, 2, 1)  # of the squares along the longer side: start, end, middle
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResizedCrop:
+class ResizedCrop(AllShown):
     """A crop of the scaled frame, resized without regard to its aspect."""
 
     indices: Indices
@@ -61,7 +61,7 @@ class ResizedCropView:
 
 
 @dataclass(frozen=True)
-class ScaledSquare:
+class ScaledSquare(AllShown):
     """A square of the scaled frame, for testing."""
 
     indices: Indices

@@ -38,6 +38,11 @@ class DrawnView(Protocol):
         ...
 
     @property
+    def steps(self) -> Indices:
+        """Frame numbers of the view's slots as drawn, outside of the video where a slot shows none of its own."""
+        ...
+
+    @property
     def look(self) -> Look:
         """What happens to the view after its crop. RGB and flow share it, but for what is drawn per frame."""
         ...
@@ -45,6 +50,16 @@ class DrawnView(Protocol):
     def crop(self, frames: Tensor) -> Tensor:
         """(T, H, W, 3) uint8 frames at `indices` -> (T, 3, S, S) uint8."""
         ...
+
+
+class AllShown:
+    """Of views whose every slot shows a frame of its own."""
+
+    indices: Indices
+
+    @property
+    def steps(self) -> Indices:
+        return self.indices
 
 
 def finished(view: DrawnView, frames: Tensor, modality: int) -> Tensor:
@@ -96,7 +111,7 @@ def draw_coin(probability: float, generator: Generator) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainView:
+class TrainView(AllShown):
     """A view for training: random sized crop, then colours, grey, blur and flip as far as they were drawn."""
 
     indices: Indices
@@ -188,7 +203,7 @@ class ClassifyView:
 
 
 @dataclass(frozen=True)
-class SquareView:
+class SquareView(AllShown):
     """A view for testing: a square, resized. Narrow videos are enlarged rather than padded with black."""
 
     indices: Indices

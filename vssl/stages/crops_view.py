@@ -41,6 +41,10 @@ class _Crop:
         return self._window.indices
 
     @property
+    def steps(self) -> Indices:
+        return self._window.steps
+
+    @property
     def look(self) -> Look:
         return self._window.look
 

@@ -73,6 +73,7 @@ def test_a_pretraining_batch(prepared_source: Artifact, motion: Artifact) -> Non
         assert batch["streams"].keys() == {"rgb", "flow"}
         assert all(views.shape == (3, 2, 3, 8, 16, 16) for views in batch["streams"].values())
         assert all(views.dtype == torch.float32 for views in batch["streams"].values())
+        assert ((batch["steps"] >= 0) & (batch["steps"] < batch["lengths"][:, None, None])).all()  # all is shown
     seen = [name for batch in batches for name in batch["video_ids"]]
     assert len(set(seen)) == 6
     labels = {name: label for batch in batches for name, label in zip(batch["video_ids"], batch["labels"].tolist())}

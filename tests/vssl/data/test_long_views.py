@@ -18,7 +18,7 @@ from vssl.data import augment
 from vssl.data.augment import JitterDraw
 from vssl.data.augment_config import SequenceAugmentConfig
 from vssl.data.crops import CropDraw, widest_box
-from vssl.data.long_views import SequenceView, SequenceViews, evaluation_frames, steps_of
+from vssl.data.long_views import SequenceView, SequenceViews, evaluation_frames
 from vssl.data.looks import Look
 from vssl.data.samplers import Dense, Long, VideoClips
 from vssl.data.sampling_config import LongConfig
@@ -176,7 +176,6 @@ def test_a_view_knows_its_frames_and_which_of_its_slots_show_none() -> None:
             shown = view.steps < 9
             assert np.array_equal(view.indices, view.steps.clip(0, 8))
             assert not shown[-3:].any()  # 12 slots, 9 frames
-            assert np.array_equal(steps_of(view), view.steps)
     (view,) = drawn(0, SequenceAugmentConfig(num_views=1), frames="uniform", num_context_frames=2, context_stride=3)
     assert np.array_equal(view.indices[1::2], view.steps)
     assert np.array_equal(view.indices[::2], (view.steps - 3).clip(0))
