@@ -1,13 +1,26 @@
 """The sweeps of STS: the graph, and every value of the published settings (card, section 3)."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from launch.plan import Plan
 from tests.launch.test_fgkvmem_sweeps import nested
+from tests.lines import SMOKE, folder_of, run_here
 from tests.planning import plan_of
-from vssl.config import ConfigError
+from vssl.artifacts import Artifact, StageFolder, read_json
+from vssl.config import ConfigError, build
+from vssl.nn.batchnorm import norm_layer
+from vssl.nn.heads import fine_tuning_head
+from vssl.run import Run
+from vssl.stages import image_pretrain
+from vssl.stages.finetune_config import FinetuneConfig
+from vssl.stages.image_pretrain_config import ImagePretrainConfig
+from vssl.stages.sources import header, initial_backbone, stream_weights
+from vssl.stages.transfer import take_hidden_layer
+from vssl.weights import save_weights
 
 NETS = ("csn50", "r2plus1d34", "slowfast50_4x16", "slowfast50_8x8", "slowonly50", "x3d_s")
 SPARSE = tuple(net for net in NETS if net != "slowfast50_8x8")
@@ -169,3 +182,42 @@ def test_the_ablation_compares_starts_over_seeds(scale: str) -> None:
 def test_what_would_change_nothing_is_refused_before_anything_is_queued(setting: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         plan_of("sweep=sts_ablation", f"stages.{setting}")
+
+
+TAKEN = "took its backbone and head.hidden.weight; left head.linear.weight, head.linear.bias, head.hidden.bias"
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_image_weights_fill_each_child_but_for_the_classifier(net: str, tmp_path: Path) -> None:
+    """Of the sweep at smoke scale: nothing is missing and nothing unexpected; of a classifier only what is to be."""
+    plan, run = plan_of("sweep=sts_k400", "scale=smoke"), Run(StageFolder(tmp_path))
+    images = build(ImagePretrainConfig, plan[f"images-{net}"].config)
+    about = header("image_pretrain", run, backbone=images.backbone, modality="rgb")
+    path = save_weights(run, "weights", about, image_pretrain._method(images, 3).weights())
+    artifact = Artifact(type="weights", path=path, digest="", origin=f"images-{net}")
+    for conv in ("sts", "plain"):
+        config = build(FinetuneConfig, plan[f"finetune-{conv}-{net}"].config)
+        weights = stream_weights(artifact, config.backbone, "rgb", run)
+        backbone = initial_backbone(config, weights, run, norm_layer(config.bn_group_size))
+        held, filled = weights.part("backbone"), backbone.state_dict()
+        assert held.keys() == filled.keys()
+        assert all(torch.equal(filled[name], tensor) for name, tensor in held.items())
+        head = fine_tuning_head(backbone, 3)  # as many classes as the images have
+        before = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+        take_hidden_layer(head, weights, run)
+        taken = [name for name, tensor in head.state_dict().items() if not torch.equal(tensor, before[name])]
+        assert taken == (["hidden.weight"] if net == "x3d_s" else [])
+
+
+def test_a_smoke_run_goes_from_images_to_sparse_clips_to_views(tmp_path: Path) -> None:
+    """The smallest network, whose classifier is the one that something is taken from."""
+    names = ("images-x3d_s", "finetune-sts-x3d_s", "test-sts-x3d_s")
+    said = run_here("sweep=sts_sthv2", *SMOKE, f"only=[{','.join(names)}]", f"root={tmp_path}")
+    assert said.code == 0, said.out + said.err
+    assert said.stages("done in") == sorted(names)
+    tuned, tested = (folder_of(tmp_path, "sts_sthv2", name) for name in names[1:])
+    (log,) = tuned.logs.glob("*.log")
+    assert TAKEN in log.read_text()
+    metrics = read_json(tested.artifacts / "metrics")
+    assert metrics is not None
+    assert metrics["test_videos"] == 6
