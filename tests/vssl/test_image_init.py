@@ -82,7 +82,11 @@ def test_point_06_and_07_image_weights_golden(name: str) -> None:
             if ".space." in key:
                 assert torch.equal(found[key], tensor)
                 assert torch.equal(found[key.replace(".space.", ".time.")], tensor)
-    if zero and network.attention == "fact_encoder":
+    if network.attention == "fact_encoder" and not zero:
+        over_time = {key: tensor for key, tensor in found.items() if key.startswith("temporal_blocks.")}
+        assert over_time
+        assert all(torch.equal(tensor, found[key.removeprefix("temporal_")]) for key, tensor in over_time.items())
+    if network.attention == "fact_encoder" and zero:
         empty = {key for key, tensor in found.items() if "temporal_" in key and not tensor.any()}
         assert {re.sub(r"\.\d+\.", ".N.", key) for key in empty} == {
             f"temporal_blocks.N.{layer}.{part}"

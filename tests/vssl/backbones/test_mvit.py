@@ -41,7 +41,9 @@ def test_tiny_network_golden() -> None:
 def test_point_01_parameters_and_names() -> None:
     with torch.device("meta"):
         network = MViTB(96, 16, 224)
-    assert sum(p.numel() for p in network.parameters()) == 36_257_856 + 42_432  # trunk and patches
+    parameters = sum(p.numel() for p in network.parameters())
+    assert parameters == 36_257_856 + 42_432  # trunk and patches
+    assert FULL["maskfeat_mvit_b/num_params"] == parameters + 166_104 + 96  # decoder and mask token
     shapes = json.loads(str(FULL["maskfeat_mvit_b/keys"]))
     theirs = backbone_part({key: torch.empty(shape, device="meta") for key, shape in shapes.items()})
     assert {key: t.shape for key, t in theirs.items()} == {key: t.shape for key, t in network.state_dict().items()}
@@ -58,6 +60,7 @@ def test_full_size_golden() -> None:
     with torch.no_grad():
         tokens = network.encoded(clip_by_rule(*sizes[1:]))
         decoded = torch.nn.functional.linear(tokens, state["decoder_pred.weight"], state["decoder_pred.bias"])
+    assert tokens.shape[1] == FULL["maskfeat_mvit_b/num_tokens"]
     np.testing.assert_allclose(tokens[0, 0], FULL["maskfeat_mvit_b/out"], rtol=0, atol=2e-4)
     first = FULL["maskfeat_mvit_b/decoder_first4"]
     np.testing.assert_allclose(decoded[0, 1 : 1 + len(first)], first, rtol=0, atol=2e-4)
