@@ -14,7 +14,7 @@ from vssl import checkpoint
 from vssl.device import autocast
 from vssl.distributed import all_gather_object, all_reduce_sum, any_true, barrier, is_main, world_size
 from vssl.methods import Position
-from vssl.optim import set_learning_rate, set_weight_decay
+from vssl.optim import gradient_norm, set_learning_rate, set_weight_decay
 from vssl.run import Run, StageError, Stopped
 from vssl.stages.runtime_config import RuntimeConfig
 
@@ -59,10 +59,10 @@ def train(
 ) -> None:
     """Train to the end, from the newest checkpoint if there is one. The last update is always saved.
 
-    A journal row of step s holds the loss and lr of the update from s to s + 1 updates, the epoch, what the method
-    reports, in fp16 `skipped` (1 where a gradient overflowed and there was no update), and under `perf/` what depends
-    on the machine; all but the latter is the same in every repetition. The last row of an epoch also holds the figures
-    of `tally`.
+    A journal row of step s holds the loss and lr of the update from s to s + 1 updates, the epoch, `grad_norm`, the
+    length of the gradients before they are clipped, what the method reports, in fp16 `skipped` (1 where a gradient
+    overflowed, has no length, and there was no update), and under `perf/` what depends on the machine; all but the
+    latter is the same in every repetition. The last row of an epoch also holds the figures of `tally`.
 
     Args:
         method: an nn.Module that satisfies `vssl.methods.Method`; on `device` already.
@@ -120,6 +120,7 @@ def train(
                 scaler.scale(loss).backward()
                 scaler.unscale_(optimizer)
                 method.before_update(position)
+                length = gradient_norm(optimizer)
                 if clip is not None:
                     clip(optimizer)
                 overflowed = _update(scaler, optimizer)
@@ -137,6 +138,8 @@ def train(
                 if is_main():
                     if position.step % runtime.log_every == 0 or step == total or noticed or counted or overflowed:
                         row = values | noticed | counted | {"lr": lr, "epoch": epoch}
+                        if not overflowed:
+                            row["grad_norm"] = float(length)
                         run.log(position.step, row | perf(len(batch["labels"])))
                     run.beat(step, total)
                 noticed = {}

@@ -137,15 +137,23 @@ def clip_gradients(optimizer: torch.optim.Optimizer, limit: float, *, each: bool
     All together they end at the limit itself, as LAMB's do in STS; torch's function, which VideoTransformer-pytorch
     calls for each by itself, ends a millionth below.
     """
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    parameters = _with_gradient(optimizer)
     if each:
         for parameter in parameters:
             nn.utils.clip_grad_norm_(parameter, limit)
         return
-    gradients = [parameter.grad for parameter in parameters]
-    scale = (limit / nn.utils.get_total_norm(gradients)).clamp(max=1)  # on the device: nothing is waited for
-    for gradient in gradients:
-        gradient.mul_(scale)
+    scale = (limit / gradient_norm(optimizer)).clamp(max=1)  # on the device: nothing is waited for
+    for parameter in parameters:
+        parameter.grad.mul_(scale)
+
+
+def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
+    """Length of an optimiser's gradients, all together; 0 of none."""
+    return nn.utils.get_total_norm([parameter.grad for parameter in _with_gradient(optimizer)])
+
+
+def _with_gradient(optimizer: torch.optim.Optimizer) -> list[Any]:
+    return [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
 
 
 def set_weight_decay(optimizer: torch.optim.Optimizer, decay: float) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from tests.goldens import golden, golden_tensors
 from vssl.config import ConfigError, build
-from vssl.optim import LARC, build_optimizer, set_learning_rate
+from vssl.optim import LARC, build_optimizer, gradient_norm, set_learning_rate
 from vssl.optim_config import (
     AdamConfig,
     CosineConfig,
@@ -309,3 +309,11 @@ def test_a_warmup_longer_than_its_schedule_and_nesterov_without_momentum_are_ref
     refuse_endless_warmup(JoinedCosineConfig(warmup_epochs=34.5), 35)
     with pytest.raises(ConfigError, match="nesterov is true and momentum is 0"):
         build(SGDConfig, {"nesterov": True, "momentum": 0.0})
+
+
+def test_the_length_of_all_gradients_together():
+    weight, bias, frozen = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([{"params": [weight, frozen]}, {"params": [bias]}], lr=0.1)
+    assert gradient_norm(optimizer) == 0
+    weight.grad, bias.grad = torch.tensor([1.0, -2.0]), torch.tensor([2.0])
+    assert gradient_norm(optimizer) == pytest.approx(3.0)

@@ -24,7 +24,7 @@ def training_figures(run: Run) -> dict[str, float]:
         first = [row for row in rows if row["epoch"] == rows[0]["epoch"]]
         last = [row for row in rows if row["epoch"] == rows[-1]["epoch"]]
         figures["loss_first"] = fmean(row["loss"] for row in first)
-        scalars = [name for name in rows[-1] if "/" not in name and name not in ("epoch", "lr", "skipped")]
+        scalars = [name for name in rows[-1] if "/" not in name and name not in ("epoch", "grad_norm", "lr", "skipped")]
         figures |= {f"{name}_last": fmean(row[name] for row in last if name in row) for name in scalars}
         if "skipped" in rows[-1]:
             figures["skipped_steps"] = sum(row["skipped"] for row in rows)
