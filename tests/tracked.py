@@ -107,7 +107,8 @@ def mlflow_server(folder: Path, port: int) -> Iterator[str]:
     uri = f"http://127.0.0.1:{port}"
     words = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     places = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", f"{folder}/files"]
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # Its helpers for chat applications, eight processes, have nothing to do here.
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with open(folder / "server.log", "ab") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "mlflow", "server", *words, *places],
