@@ -1,8 +1,8 @@
 """Where each point of the card of CARL (section 13) is held: a point whose test is renamed away is missed here."""
 
-import importlib
-
 import pytest
+
+from tests.cards import assert_tests_are_there
 
 LOSSES, METHOD = "tests.vssl.losses.test_sequence_contrast", "tests.vssl.methods.test_carl"
 EMBEDDERS, VIEWS = "tests.vssl.nn.test_frame_embedders", "tests.vssl.data.test_long_views"
@@ -72,6 +72,4 @@ POINTS = {
 
 @pytest.mark.parametrize("point", range(1, 17))
 def test_every_point_has_its_test(point: int) -> None:
-    for test in POINTS[point]:
-        module, _, name = test.partition(":")
-        assert callable(getattr(importlib.import_module(module), name))
+    assert_tests_are_there(POINTS[point])

@@ -1,11 +1,8 @@
 """Where each point of FGKVMem's card (section 13), and each file of its golden numbers, is held by a test."""
 
-import fnmatch
-import importlib
-
 import pytest
 
-from tests.goldens import FOLDER
+from tests.cards import assert_files_have_tests, assert_tests_are_there
 
 METHOD, STEPS = "tests.vssl.methods.test_fgkvmem", "tests.vssl.methods.test_fgkvmem_goldens"
 TRUNKS, MEMORY = "tests.vssl.backbones.test_slowfast_trunks", "tests.vssl.nn.test_key_value_memory"
@@ -93,22 +90,10 @@ GOLDENS = {
 }
 
 
-def is_there(test: str) -> bool:
-    module, _, name = test.partition(":")
-    return callable(getattr(importlib.import_module(module), name, None))
-
-
 @pytest.mark.parametrize("point", range(1, 18))
 def test_every_point_has_its_test(point: int) -> None:
-    assert POINTS[point]
-    for test in POINTS[point]:
-        assert is_there(test), test
+    assert_tests_are_there(POINTS[point])
 
 
 def test_every_golden_file_has_its_test() -> None:
-    """One that is added is missed here, and so is one that is gone: a test over no files passes in silence."""
-    files = {path.stem for path in (FOLDER / "fgkvmem").glob("*.npz")}
-    found = {pattern: fnmatch.filter(files, pattern) for pattern in GOLDENS}
-    assert all(found.values()), [pattern for pattern, names in found.items() if not names]
-    assert {name for names in found.values() for name in names} == files
-    assert all(is_there(test) for test in GOLDENS.values())
+    assert_files_have_tests("fgkvmem", GOLDENS)

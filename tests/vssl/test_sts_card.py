@@ -1,10 +1,8 @@
 """Where each point of STS's card (section 13), and each file of its golden numbers, is held by a test."""
 
-import importlib
-
 import pytest
 
-from tests.goldens import FOLDER
+from tests.cards import assert_files_have_tests, assert_tests_are_there
 
 BACKBONES, STS = "tests.vssl.backbones.test_sts_backbones", "tests.vssl.nn.test_sts"
 STAGES, FILES = "tests.vssl.stages.test_image_pretraining", "tests.vssl.test_published_sts"
@@ -76,19 +74,10 @@ GOLDENS = {
 }
 
 
-def is_there(test: str) -> bool:
-    module, _, name = test.partition(":")
-    return callable(getattr(importlib.import_module(module), name, None))
-
-
 @pytest.mark.parametrize("point", range(1, 16))
 def test_every_point_has_its_test(point: int) -> None:
-    for test in POINTS[point]:
-        assert is_there(test), test
+    assert_tests_are_there(POINTS[point])
 
 
 def test_every_golden_file_has_its_test() -> None:
-    """One that is added is missed here, and so is one that is gone: a test over no files passes in silence."""
-    assert {path.stem for path in (FOLDER / "sts").glob("*.npz")} == GOLDENS.keys()
-    for test in GOLDENS.values():
-        assert is_there(test), test
+    assert_files_have_tests("sts", GOLDENS)

@@ -1,11 +1,8 @@
 """Where each point of the transformers' card (section 11), and each file of its golden numbers, is held by a test."""
 
-import fnmatch
-import importlib
-
 import pytest
 
-from tests.goldens import FOLDER
+from tests.cards import assert_files_have_tests, assert_tests_are_there
 
 VIT, MVIT = "tests.vssl.backbones.test_vit_video", "tests.vssl.backbones.test_mvit"
 MASKFEAT, OPTIM = "tests.vssl.methods.test_maskfeat", "tests.vssl.test_optim_transformers"
@@ -97,21 +94,10 @@ GOLDENS = {
 }
 
 
-def is_there(test: str) -> bool:
-    module, _, name = test.partition(":")
-    return callable(getattr(importlib.import_module(module), name, None))
-
-
 @pytest.mark.parametrize("point", range(1, 16))
 def test_every_point_has_its_test(point: int) -> None:
-    for test in POINTS[point]:
-        assert is_there(test), test
+    assert_tests_are_there(POINTS[point])
 
 
 def test_every_golden_file_has_its_test() -> None:
-    """One that is added is missed here, and so is one that is gone: a test over no files passes in silence."""
-    files = {path.stem for path in (FOLDER / "vtransformer").glob("*.npz")}
-    found = {pattern: fnmatch.filter(files, pattern) for pattern in GOLDENS}
-    assert all(found.values()), [pattern for pattern, names in found.items() if not names]
-    assert {name for names in found.values() for name in names} == files
-    assert all(is_there(test) for test in GOLDENS.values())
+    assert_files_have_tests("vtransformer", GOLDENS)
