@@ -20,9 +20,9 @@ sys.path.insert(0, str(CHECKOUT))
 
 from tests.broken import SUFFIXES, good_files, unique, ways
 from vssl.artifacts import read_json
-from vssl.data import isolation
 from vssl.data.dataset_config import DatasetConfig
 from vssl.data.prepare import prepare
+from vssl.data.preparing import isolation
 
 SHARE = 0.03
 

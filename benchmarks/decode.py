@@ -202,7 +202,7 @@ def compare(films: Sequence[Film], names: Sequence[str], clips: int, rounds: int
 
 def made_film(seed: int, frames: int) -> Iterator[NDArray[np.uint8]]:
     """A camera that moves over a photograph in which another part of it moves, with the noise of a sensor."""
-    from vssl.data.generated import _photographs
+    from vssl.data.generated.motions import _photographs
 
     rng, pictures = np.random.default_rng(seed), _photographs()
     picture = pictures[seed % len(pictures)].astype(np.float32).repeat(2, 0).repeat(2, 1)

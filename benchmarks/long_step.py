@@ -26,8 +26,8 @@ import torch
 
 from launch.compose import Composer
 from vssl.config import build
-from vssl.data.samplers import Long
-from vssl.data.sampling_config import LongConfig
+from vssl.data.sampling.samplers import Long
+from vssl.data.sampling.sampling_config import LongConfig
 from vssl.device import placed, prepared
 from vssl.methods import Position
 from vssl.methods.carl import CARL

@@ -17,9 +17,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vssl.data.augment_config import TwoViewAugmentConfig
-from vssl.data.looks import Look, apply_looks
-from vssl.data.views import draw_coin, draw_jitter
+from vssl.data.views.augment_config import TwoViewAugmentConfig
+from vssl.data.views.drawn import draw_coin, draw_jitter
+from vssl.data.views.looks import Look, apply_looks
 from vssl.randomness import stream
 
 

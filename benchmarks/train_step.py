@@ -39,13 +39,13 @@ from tests.tiny_source import make_source
 from vssl.artifacts import Artifact, StageFolder
 from vssl.backbones.backbone_config import S3DConfig
 from vssl.config import build
-from vssl.data.augment import normalise
-from vssl.data.augment_config import TwoViewAugmentConfig
 from vssl.data.clips import ClipDataset
 from vssl.data.dataset_config import ClipsConfig
 from vssl.data.decode import write_video
 from vssl.data.loader import TrainLoader
-from vssl.data.views import TwoView
+from vssl.data.views.augment import normalise
+from vssl.data.views.augment_config import TwoViewAugmentConfig
+from vssl.data.views.drawn import TwoView
 from vssl.device import placed, prepared
 from vssl.loop import train
 from vssl.methods.vicc import ViCC

@@ -44,6 +44,17 @@ MAY_IMPORT: dict[str, list[str]] = {
         *("vssl.backbones.*", "vssl.losses.*", "vssl.nn.*", "vssl.distributed", "vssl.randomness", "vssl.methods"),
     ],
     "vssl.evals.*": ["vssl.distributed", "vssl.evals.*"],
+    "vssl.data.sampling.*": [*PLAIN, "vssl.randomness", "vssl.data.sampling", "vssl.data.sampling.*"],
+    "vssl.data.views.*": [
+        *(*PLAIN, "vssl.randomness", "vssl.data.crops", "vssl.data.sampling.*", "vssl.data.views", "vssl.data.views.*"),
+    ],
+    "vssl.data.layouts.*": [
+        *(*PLAIN, "vssl.data.listing", "vssl.data.label_runs", "vssl.data.layouts", "vssl.data.layouts.*"),
+    ],
+    "vssl.data.preparing.*": [
+        *(*PLAIN, "vssl.data.decode", "vssl.data.listing", "vssl.data.processes", "vssl.data.preparing.*"),
+    ],
+    "vssl.data.generated.*": [*PLAIN, "vssl.data.decode", "vssl.data.processes", "vssl.data.generated.*"],
     "vssl.data.*": [*PLAIN, "vssl.randomness", "vssl.data", "vssl.data.*"],
     "vssl.loop": [
         *PLAIN,

@@ -12,12 +12,12 @@ from vssl.backbones.backbone_config import BackboneConfig
 from vssl.backbones.build import build_backbone
 from vssl.backbones.vit_video import VideoTransformer
 from vssl.config import ConfigError, build, knob
-from vssl.data.augment import STATISTICS, normalise
-from vssl.data.augment_config import TestViewConfig
 from vssl.data.decode import BrokenVideo, inspect, read_frames
-from vssl.data.samplers import VideoClips, build_sampler
-from vssl.data.sampling_config import SamplingConfig
-from vssl.data.views import TestView, finished
+from vssl.data.sampling.samplers import VideoClips, build_sampler
+from vssl.data.sampling.sampling_config import SamplingConfig
+from vssl.data.views.augment import STATISTICS, normalise
+from vssl.data.views.augment_config import TestViewConfig
+from vssl.data.views.drawn import TestView, finished
 from vssl.nn.heads import ClassifierHead, head_of
 from vssl.plots_attention import attention_map
 from vssl.randomness import stream

@@ -58,7 +58,7 @@ def _make_excerpts(folder: Path) -> None:
     for key, wanted in read_json(folder / "excerpts.json").items():
         target = folder / "sources" / key
         if not (target / "source.json").exists():
-            excerpt = resolve("vssl.data.excerpt:excerpt")
+            excerpt = resolve("vssl.data.preparing.excerpt:excerpt")
             excerpt(Path(wanted["source"]), target, videos=wanted["videos"], min_frames=wanted["min_frames"])
 
 

@@ -20,8 +20,8 @@ from vssl.backbones.build import build_backbone
 from vssl.backbones.sts_backbones_config import X3DSConfig
 from vssl.config import ConfigError, build, to_mapping
 from vssl.data.decode import read_frames
-from vssl.data.samplers import build_sampler
-from vssl.data.sampling_config import DenseConfig
+from vssl.data.sampling.samplers import build_sampler
+from vssl.data.sampling.sampling_config import DenseConfig
 from vssl.nn.heads import ClassifierHead, fine_tuning_head
 from vssl.plots_attention import strongest
 from vssl.predict import predict

@@ -18,7 +18,7 @@ from vssl.backbones.build import build_backbone
 from vssl.config import build, to_mapping
 from vssl.data.clips import ClipDataset
 from vssl.data.loader import TestLoader
-from vssl.data.view_makers import view_for_testing
+from vssl.data.views.view_makers import view_for_testing
 from vssl.published_slowfast import import_slowfast, is_slowfast
 from vssl.run import Run, StageError
 from vssl.stages import multiview

@@ -10,13 +10,13 @@ import torch
 from torch import Generator, Tensor
 
 from vssl.artifacts import Artifact
-from vssl.data.augment import STATISTICS, Statistics, to_view
 from vssl.data.dataset_config import ClipsConfig
 from vssl.data.decode import Frames, read_frames
-from vssl.data.looks import Look
 from vssl.data.manifest import check_unchanged, in_split, load_source, long_enough, with_motion
-from vssl.data.samplers import VideoClips, build_sampler
-from vssl.data.views import DrawnView, ViewMaker, finished
+from vssl.data.sampling.samplers import VideoClips, build_sampler
+from vssl.data.views.augment import STATISTICS, Statistics, to_view
+from vssl.data.views.drawn import DrawnView, ViewMaker, finished
+from vssl.data.views.looks import Look
 from vssl.randomness import stream
 from vssl.run import StageError
 

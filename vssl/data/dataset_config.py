@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from vssl.artifacts import canonical_json, sha256_text
 from vssl.config import knob, semantic
-from vssl.data.generated_images_config import GeneratedImagesConfig
-from vssl.data.sampling_config import DenseConfig, SamplingConfig
+from vssl.data.generated.images_config import GeneratedImagesConfig
+from vssl.data.sampling.sampling_config import DenseConfig, SamplingConfig
 
 Modality = Literal["rgb", "flow", "both"]
 Layout = Literal[

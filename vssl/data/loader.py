@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from vssl.config import ConfigError
-from vssl.data.augment import normalise
 from vssl.data.clips import MODALITIES, ClipDataset, Sample
 from vssl.data.decode import BrokenVideo
 from vssl.data.label_runs import Labels, labels_at
-from vssl.data.looks import apply_looks
 from vssl.data.orders import OneClassGroups, Order, Shuffled
 from vssl.data.reader import Reader
+from vssl.data.views.augment import normalise
+from vssl.data.views.looks import apply_looks
 from vssl.run import StageError
 
 _log = logging.getLogger(__name__)

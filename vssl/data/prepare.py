@@ -20,18 +20,18 @@ import pandas as pd
 
 from vssl.artifacts import canonical_json, read_json, sha256_text, write_atomic, write_json, write_text
 from vssl.config import ConfigError, build
-from vssl.data.census import census, tell
 from vssl.data.dataset_config import DatasetConfig, PhasesConfig
-from vssl.data.examine import FOUND, examine_all
 from vssl.data.label_runs import FILE as FRAMES_FILE
 from vssl.data.label_runs import LabelsDoNotFit, Run, runs_of, runs_table
-from vssl.data.layout import find_videos
-from vssl.data.leaks import find_leaks
+from vssl.data.layouts.layout import find_videos
 from vssl.data.listing import Entry, Excluded, Listing
 from vssl.data.manifest import COLUMNS
-from vssl.data.probes import VERSION, Found, open_probes, probes_folder
-from vssl.data.refusals import TooMany, refuse_broken, refuse_leaks
-from vssl.data.trims import cut
+from vssl.data.preparing.census import census, tell
+from vssl.data.preparing.examine import FOUND, examine_all
+from vssl.data.preparing.leaks import find_leaks
+from vssl.data.preparing.probes import VERSION, Found, open_probes, probes_folder
+from vssl.data.preparing.refusals import TooMany, refuse_broken, refuse_leaks
+from vssl.data.preparing.trims import cut
 
 Say = Callable[[str], None]
 
@@ -57,15 +57,15 @@ def prepare(config: DatasetConfig, sources: Path, say: Say) -> dict[str, Any]:
     folder = sources / config.key()
     root = dataset_root(config, sources)
     if isinstance(config.generated, PhasesConfig):
-        from vssl.data.generated_phases import generate_phases
+        from vssl.data.generated.phases import generate_phases
 
         generate_phases(config.generated, root, say)
     elif config.generated is not None:
-        from vssl.data.generated import generate
+        from vssl.data.generated.motions import generate
 
         generate(config.generated, root, say)
     elif config.generated_images is not None:
-        from vssl.data.generated_images import generate_images
+        from vssl.data.generated.images import generate_images
 
         generate_images(config.generated_images, root, say)
     earlier = read_json(folder / "source.json")

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vssl.data.augment import normalise
 from vssl.data.clips import ClipDataset
 from vssl.data.decode import BrokenVideo
-from vssl.data.long_views import evaluation_frames
 from vssl.data.reader import Reader
-from vssl.data.samplers import Long
-from vssl.data.sampling_long import LongView, chunks
+from vssl.data.sampling.long import LongView, chunks
+from vssl.data.sampling.samplers import Long
+from vssl.data.views.augment import normalise
+from vssl.data.views.long_views import evaluation_frames
 from vssl.run import StageError
 
 

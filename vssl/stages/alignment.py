@@ -7,9 +7,9 @@ import torch
 
 from vssl.artifacts import Inputs, one
 from vssl.config import nearest
-from vssl.data.augment_config import TestViewConfig
 from vssl.data.clips import ClipDataset
-from vssl.data.view_makers import view_for_testing
+from vssl.data.views.augment_config import TestViewConfig
+from vssl.data.views.view_makers import view_for_testing
 from vssl.device import placed, prepared
 from vssl.distributed import broadcast_object, is_main
 from vssl.evals.alignment import chance_of_label, frame_retrieval, kendalls_tau, warp_phase_error

@@ -6,7 +6,7 @@ from typing import Literal
 from vssl.backbones.backbone_config import BackboneConfig, FrameBackboneConfig, FrameResNet50Config
 from vssl.config import knob, nested
 from vssl.data.dataset_config import EvaluationClipsConfig
-from vssl.data.sampling_config import LongConfig
+from vssl.data.sampling.sampling_config import LongConfig
 from vssl.methods.carl_config import Initial
 from vssl.nn.embedder_config import EmbedderConfig, TransformerEmbedderConfig, refuse_unread_context
 from vssl.stages.runtime_config import RuntimeConfig

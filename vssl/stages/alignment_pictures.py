@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from scipy.spatial.distance import cdist
 
-from vssl.data.augment import resize, to_planes
 from vssl.data.clips import ClipDataset
 from vssl.data.decode import Frames, write_video
+from vssl.data.views.augment import resize, to_planes
 from vssl.evals.dtw import align
 from vssl.plots_alignment import side_by_side, similarity_matrix, trajectories
 from vssl.run import Run

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vssl.artifacts import Inputs
-from vssl.data.sampling_config import SegmentsConfig
-from vssl.data.view_makers import view_for_testing
+from vssl.data.sampling.sampling_config import SegmentsConfig
+from vssl.data.views.view_makers import view_for_testing
 from vssl.distributed import is_main
 from vssl.evals.metrics import chance_top1, mean_class_accuracy, top_k
 from vssl.evals.protocols import Described, crop_protocols

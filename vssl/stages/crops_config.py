@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from vssl.data.augment_config import TestViewConfig
+from vssl.data.views.augment_config import TestViewConfig
 
 TestCrops = Literal["centre", "five", "ten"]
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vssl.data import augment
-from vssl.data.augment_config import TestViewConfig
-from vssl.data.looks import Look
-from vssl.data.samplers import VideoClips
-from vssl.data.sampling import Indices
-from vssl.data.views import DrawnView, SquareView, Streams, TestView
+from vssl.data.sampling.dense import Indices
+from vssl.data.sampling.samplers import VideoClips
+from vssl.data.views import augment
+from vssl.data.views.augment_config import TestViewConfig
+from vssl.data.views.drawn import DrawnView, SquareView, Streams, TestView
+from vssl.data.views.looks import Look
 
 _ORDER = (4, 0, 1, 2, 3)  # centre, top left, top right, bottom left, bottom right, out of `augment.five_crops`
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from vssl.artifacts import Inputs
 from vssl.backbones.mvit import MViTB
 from vssl.backbones.vit_video import VideoTransformer
-from vssl.data.augment_config import TrainAugmentConfig
 from vssl.data.loader import TrainLoader
-from vssl.data.view_makers import view_for_training
+from vssl.data.views.augment_config import TrainAugmentConfig
+from vssl.data.views.view_makers import view_for_training
 from vssl.device import autocast, placed, prepared
 from vssl.distributed import any_true, is_main
 from vssl.methods.supervised import Supervised

@@ -13,14 +13,14 @@ from vssl.backbones.backbone_config import (
 from vssl.backbones.image_init_config import ImageInitConfig
 from vssl.backbones.sts_backbones_config import STSBackboneConfig
 from vssl.config import ConfigError, knob, nested, refuse_remainder
-from vssl.data.augment_config import (
+from vssl.data.dataset_config import EvaluationClipsConfig
+from vssl.data.views.augment_config import (
     ClassifyAugmentConfig,
     ShortSideAugmentConfig,
     TestViewConfig,
     TrainAugmentConfig,
     refuse_small_sides,
 )
-from vssl.data.dataset_config import EvaluationClipsConfig
 from vssl.nn.mixup_config import MixupConfig, refuse_odd_batch
 from vssl.optim_config import MilestonesConfig, OptimConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
 from vssl.stages.crops_config import TestCrops, refuse_crops_of_crops

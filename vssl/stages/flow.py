@@ -9,8 +9,8 @@ from typing import Any
 from vssl.artifacts import Inputs, one, write_atomic
 from vssl.data.decode import BrokenVideo, all_frames
 from vssl.data.flow import ENCODINGS, check_estimator, estimator, flow_pictures, write_flow
-from vssl.data.isolation import Lost
 from vssl.data.manifest import check_unchanged, load_source
+from vssl.data.preparing.isolation import Lost
 from vssl.data.shards import share_of, take_parts
 from vssl.data.space import Estimate
 from vssl.data.whole_files import clear_leftovers, made_whole

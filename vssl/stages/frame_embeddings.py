@@ -13,8 +13,8 @@ from torch import Tensor
 from vssl.artifacts import write_atomic
 from vssl.data.clips import ClipDataset
 from vssl.data.label_runs import Labels
-from vssl.data.samplers import Long
-from vssl.data.sampling_long import chunks
+from vssl.data.sampling.long import chunks
+from vssl.data.sampling.samplers import Long
 from vssl.data.whole_videos import Chunk, frame_chunks
 from vssl.device import autocast
 from vssl.distributed import all_gather_object, any_true, is_main, rank, world_size

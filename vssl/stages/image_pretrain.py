@@ -13,8 +13,8 @@ import torch
 from vssl.artifacts import Inputs
 from vssl.backbones.build import build_backbone
 from vssl.backbones.r2plus1d34 import R2Plus1D34
-from vssl.data.clip_views import RandomResizedCropView
-from vssl.data.image_views import CentralViews
+from vssl.data.views.clip_views import RandomResizedCropView
+from vssl.data.views.image_views import CentralViews
 from vssl.device import placed, prepared
 from vssl.distributed import is_main
 from vssl.evals.protocols import Described

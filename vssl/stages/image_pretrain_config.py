@@ -6,9 +6,9 @@ from typing import Literal
 from vssl.backbones.backbone_config import BackboneConfig, refuse_other_clips, refuse_undroppable
 from vssl.backbones.sts_backbones_config import CSN50Config, R2Plus1D34Config, STSBackboneConfig
 from vssl.config import knob, nested, refuse_remainder
-from vssl.data.augment_config import RandomResizedCropAugmentConfig
 from vssl.data.dataset_config import EvaluationClipsConfig
-from vssl.data.rand_augment_config import RandAugmentConfig
+from vssl.data.views.augment_config import RandomResizedCropAugmentConfig
+from vssl.data.views.rand_augment_config import RandAugmentConfig
 from vssl.nn.mixup_config import MixupConfig, refuse_odd_batch
 from vssl.optim_config import LAMBConfig, ScheduleConfig, SGDConfig, WarmEpochCosineConfig, refuse_endless_warmup
 from vssl.stages.runtime_config import RuntimeConfig

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from vssl.artifacts import Inputs
-from vssl.data.augment_config import TestViewConfig
-from vssl.data.views import TestView
+from vssl.data.views.augment_config import TestViewConfig
+from vssl.data.views.drawn import TestView
 from vssl.evals.features import unit
 from vssl.evals.knn import knn_scores
 from vssl.evals.metrics import chance_top1, top_k

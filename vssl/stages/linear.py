@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vssl.artifacts import Inputs
 from vssl.backbones.build import Backbone
-from vssl.data.view_makers import view_for_training
+from vssl.data.views.view_makers import view_for_training
 from vssl.device import prepared
 from vssl.distributed import all_gather_cat, is_main, rank
 from vssl.methods import Position

@@ -5,14 +5,14 @@ from typing import Literal
 
 from vssl.backbones.backbone_config import BackboneConfig, S3DConfig, refuse_other_clips
 from vssl.config import knob, nested
-from vssl.data.augment_config import (
+from vssl.data.dataset_config import EvaluationClipsConfig
+from vssl.data.views.augment_config import (
     ClassifyAugmentConfig,
     ShortSideAugmentConfig,
     TestViewConfig,
     TrainAugmentConfig,
     refuse_small_sides,
 )
-from vssl.data.dataset_config import EvaluationClipsConfig
 from vssl.optim_config import MilestonesConfig, OptimConfig, ScheduleConfig, SGDConfig, refuse_endless_warmup
 from vssl.stages.crops_config import TestCrops, refuse_crops_of_crops
 from vssl.stages.runtime_config import RuntimeConfig

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TypeVar
 
-from vssl.data.isolation import Lost, isolated
+from vssl.data.preparing.isolation import Lost, isolated
 from vssl.progress import track
 from vssl.run import Run, StageError, Stopped
 

@@ -61,7 +61,7 @@ from vssl.weights import Weights, fill, read_weights
 header, tensors, _ = read_weights(Path("weights"))
 backbone = build_backbone(build({config_class}, header["backbone"])).eval()
 fill(backbone, Weights(header=header, tensors=tensors, origin="weights").part("backbone"), what="the file")
-# (B, 3, T, H, W) -> (B, C, t, h, w); the input is vssl.data.augment.normalise of uint8 views, optical flow too
+# (B, 3, T, H, W) -> (B, C, t, h, w); the input is vssl.data.views.augment.normalise of uint8 views, optical flow too
 ```
 
 Or `weights: file:<path>` as an input in a sweep; `python -m vssl.exchange export` writes a plain state dict.

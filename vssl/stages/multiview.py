@@ -6,7 +6,7 @@ from vssl.artifacts import Inputs, one
 from vssl.backbones.build import build_backbone
 from vssl.config import to_mapping
 from vssl.data.clips import ClipDataset
-from vssl.data.view_makers import view_for_testing
+from vssl.data.views.view_makers import view_for_testing
 from vssl.device import placed, prepared
 from vssl.distributed import is_main
 from vssl.nn.heads import ClassifierHead, head_of

@@ -12,7 +12,7 @@ from vssl.checkpoint import identity
 from vssl.data.clips import ClipDataset
 from vssl.data.label_runs import Labels
 from vssl.data.loader import TrainLoader
-from vssl.data.view_makers import view_for_pretraining
+from vssl.data.views.view_makers import view_for_pretraining
 from vssl.device import placed, prepared
 from vssl.distributed import is_main
 from vssl.loop import replaced_over_ranks, train

@@ -10,14 +10,14 @@ from vssl.backbones.backbone_config import (
     refuse_other_clips,
 )
 from vssl.config import knob, nested, refuse_remainder
-from vssl.data.augment_config import (
+from vssl.data.dataset_config import ClipsConfig
+from vssl.data.sampling.sampling_config import LongConfig
+from vssl.data.views.augment_config import (
     PretrainAugmentConfig,
     RandomResizedCropAugmentConfig,
     SequenceAugmentConfig,
     TwoViewAugmentConfig,
 )
-from vssl.data.dataset_config import ClipsConfig
-from vssl.data.sampling_config import LongConfig
 from vssl.methods.carl_config import CARLConfig
 from vssl.methods.fgkvmem_config import FGKVMemConfig
 from vssl.methods.maskfeat_config import MaskFeatConfig

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from vssl.artifacts import Inputs
-from vssl.data.view_makers import view_for_testing
-from vssl.data.views import ViewMaker
+from vssl.data.views.drawn import ViewMaker
+from vssl.data.views.view_makers import view_for_testing
 from vssl.device import prepared
 from vssl.distributed import is_main
 from vssl.evals.features import unit

@@ -18,7 +18,7 @@ from vssl.data.clips import ClipDataset
 from vssl.data.dataset_config import ClipsConfig
 from vssl.data.label_runs import Labels, load_frame_labels
 from vssl.data.loader import TrainLoader
-from vssl.data.views import ViewMaker
+from vssl.data.views.drawn import ViewMaker
 from vssl.device import placed
 from vssl.distributed import is_main, rank, world_size
 from vssl.nn.batchnorm import NormLayer, SyncBatchNorm3d

@@ -11,10 +11,10 @@ import pandas as pd
 
 from vssl.artifacts import Inputs, canonical_json, sha256_file, sha256_text, write_atomic, write_json
 from vssl.data.decode import BrokenVideo, inspect
-from vssl.data.isolation import Lost
 from vssl.data.label_runs import FILE as FRAMES_FILE
 from vssl.data.manifest import Source, check_unchanged, load_source
-from vssl.data.probes import Probes, open_probes
+from vssl.data.preparing.isolation import Lost
+from vssl.data.preparing.probes import Probes, open_probes
 from vssl.data.shards import share_of, take_parts
 from vssl.data.space import Estimate
 from vssl.data.transcode import Target, transcode

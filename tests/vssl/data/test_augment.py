@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torchvision.transforms.v2 import functional as colour
 
 from tests.goldens import golden
-from vssl.data import augment
-from vssl.data.augment import JitterDraw
-from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
 from vssl.data.crops import CropDraw
-from vssl.data.samplers import Dense, VideoClips
-from vssl.data.views import ClassifyView, TestView, TwoView, draw_crop, draw_decisions, draw_jitter, finished
+from vssl.data.sampling.samplers import Dense, VideoClips
+from vssl.data.views import augment
+from vssl.data.views.augment import JitterDraw
+from vssl.data.views.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
+from vssl.data.views.drawn import ClassifyView, TestView, TwoView, draw_crop, draw_decisions, draw_jitter, finished
 from vssl.randomness import stream
 
 

@@ -12,21 +12,21 @@ from torchvision.transforms.v2 import functional as colour
 
 from tests.tiny_stages import finetuning
 from vssl.config import ConfigError, build
-from vssl.data import augment
-from vssl.data.augment import JitterDraw
-from vssl.data.augment_config import (
+from vssl.data.crops import scaled_size, widest_box
+from vssl.data.sampling.samplers import VideoClips, build_sampler
+from vssl.data.sampling.sampling_config import TimedConfig
+from vssl.data.views import augment
+from vssl.data.views.augment import JitterDraw
+from vssl.data.views.augment_config import (
     ClassifyAugmentConfig,
     ClipPairAugmentConfig,
     ShortSideAugmentConfig,
     TestViewConfig,
 )
-from vssl.data.clip_views import RandomSquareView, SizedCropView, draw_sized_crop, gap
-from vssl.data.crops import scaled_size, widest_box
-from vssl.data.looks import Look, apply_looks
-from vssl.data.samplers import VideoClips, build_sampler
-from vssl.data.sampling_config import TimedConfig
-from vssl.data.view_makers import view_for_pretraining, view_for_testing, view_for_training
-from vssl.data.views import DrawnView, finished
+from vssl.data.views.clip_views import RandomSquareView, SizedCropView, draw_sized_crop, gap
+from vssl.data.views.drawn import DrawnView, finished
+from vssl.data.views.looks import Look, apply_looks
+from vssl.data.views.view_makers import view_for_pretraining, view_for_testing, view_for_training
 from vssl.randomness import stream
 
 TIMED = build_sampler(TimedConfig(), 4, 2)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.goldens import golden, golden_tensors
-from vssl.data import augment
 from vssl.data.crops import Box, CropDraw, before_resize, centre_box, scaled_size, three_crops, widest_box
+from vssl.data.views import augment
 
 FGKV_AREA, FGKV_ASPECT = (0.2, 0.766), (0.75, 1.3333)
 CARL_AREA, CARL_ASPECT = (0.8, 1.0), (3 / 4, 4 / 3)

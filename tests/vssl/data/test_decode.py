@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from vssl.data import decode
 from vssl.data.decode import BrokenVideo, all_frames, inspect, read_frames, write_video
-from vssl.data.generated import _photographs
+from vssl.data.generated.motions import _photographs
 
 
 def moving_frames(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 from vssl.artifacts import Artifact
-from vssl.data.excerpt import excerpt
 from vssl.data.manifest import load_source
+from vssl.data.preparing.excerpt import excerpt
 
 
 def test_an_excerpt_is_a_dataset_of_few_short_videos(prepared_source: Artifact, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.goldens import golden
-from vssl.data.frame_labels import UNLABELLED, element_labels, merge_annotators, phase_labels
+from vssl.data.layouts.frame_labels import UNLABELLED, element_labels, merge_annotators, phase_labels
 
 
 def test_merged_phases_equal_the_originals() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from vssl.config import ConfigError, build
 from vssl.data.dataset_config import DatasetConfig, GeneratedConfig
-from vssl.data.generated import CLASSES, draw_look, generate, path_of, render
+from vssl.data.generated.motions import CLASSES, draw_look, generate, path_of, render
 from vssl.data.prepare import dataset_root, prepare
 
 SMALL = GeneratedConfig(videos_per_class_train=2, videos_per_class_test=1, classes=3, size=32, frames=16)

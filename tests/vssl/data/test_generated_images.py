@@ -8,8 +8,8 @@ from PIL import Image
 
 from vssl.config import ConfigError, build
 from vssl.data.dataset_config import DatasetConfig, is_made_here
-from vssl.data.generated_images import OUTLINES, draw, generate_images
-from vssl.data.generated_images_config import GeneratedImagesConfig
+from vssl.data.generated.images import OUTLINES, draw, generate_images
+from vssl.data.generated.images_config import GeneratedImagesConfig
 from vssl.data.prepare import prepare
 
 SMALL = GeneratedImagesConfig(images_per_class_train=2, images_per_class_val=1, classes=3, size=32)

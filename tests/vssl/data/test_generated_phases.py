@@ -9,7 +9,7 @@ import pytest
 
 from vssl.config import ConfigError, build
 from vssl.data.dataset_config import DatasetConfig, PhasesConfig
-from vssl.data.generated_phases import draw_progress, pose_at
+from vssl.data.generated.phases import draw_progress, pose_at
 from vssl.data.label_runs import load_frame_labels
 from vssl.data.prepare import prepare
 

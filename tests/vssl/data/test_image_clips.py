@@ -7,15 +7,15 @@ from PIL import Image
 
 from tests import miniatures
 from vssl.artifacts import Artifact
-from vssl.data.augment import normalise
-from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
 from vssl.data.clips import ClipDataset
 from vssl.data.dataset_config import ClipsConfig, DatasetConfig
 from vssl.data.decode import read_frames
 from vssl.data.loader import TestLoader, TrainLoader
 from vssl.data.prepare import prepare
-from vssl.data.sampling_config import DenseConfig, SamplingConfig, SegmentsConfig
-from vssl.data.views import ClassifyView, TestView, TwoView, ViewMaker
+from vssl.data.sampling.sampling_config import DenseConfig, SamplingConfig, SegmentsConfig
+from vssl.data.views.augment import normalise
+from vssl.data.views.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
+from vssl.data.views.drawn import ClassifyView, TestView, TwoView, ViewMaker
 from vssl.run import StageError
 
 ANY_LENGTH = SegmentsConfig()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from vssl.data.isolation import Lost, isolated
-from vssl.data.probes import open_probes
+from vssl.data.preparing.isolation import Lost, isolated
+from vssl.data.preparing.probes import open_probes
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 
@@ -91,7 +91,7 @@ def test_processes_and_pipes_are_gone_afterwards_also_when_closed_early() -> Non
 
 
 def test_processes_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vssl.data.isolation._TASKS_EACH", 3)
+    monkeypatch.setattr("vssl.data.preparing.isolation._TASKS_EACH", 3)
     found = isolated(lambda task: os.getpid(), range(10), 1, seconds=lambda task: 60, memory_gb=1)
     pids = [pid for _, pid in found]
     assert len(set(pids)) == 4
@@ -110,7 +110,7 @@ def test_a_hard_limit_of_the_machine_is_kept() -> None:
 
 def test_nothing_outlives_a_parent_that_is_killed() -> None:
     script = (
-        "import time\nfrom vssl.data.isolation import isolated\n"
+        "import time\nfrom vssl.data.preparing.isolation import isolated\n"
         "for _ in isolated(lambda t: time.sleep(0.2), range(1000), 3, seconds=lambda t: 60, memory_gb=1):\n"
         "    print('one', flush=True)\n"
     )

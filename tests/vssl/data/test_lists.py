@@ -6,7 +6,7 @@ import pytest
 
 from vssl.config import ConfigError
 from vssl.data.dataset_config import DatasetConfig
-from vssl.data.layout import find_videos
+from vssl.data.layouts.layout import find_videos
 from vssl.data.listing import UNLABELLED, Listing
 
 
@@ -189,7 +189,7 @@ def test_rare_signs_do_not_break_lines(tmp_path: Path) -> None:
     ],
 )
 def test_usual_names_of_lists(tmp_path: Path, names: tuple[str, ...], fold: int, expected: str) -> None:
-    from vssl.data.lists import find_lists
+    from vssl.data.layouts.lists import find_lists
 
     touch(tmp_path, *names)
     found = find_lists(tmp_path, fold)

@@ -15,14 +15,14 @@ import torch
 from vssl.artifacts import Artifact, read_json
 from vssl.config import ConfigError
 from vssl.data import reader
-from vssl.data.augment import normalise
-from vssl.data.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
 from vssl.data.clips import ClipDataset
 from vssl.data.dataset_config import ClipsConfig, DatasetConfig
 from vssl.data.decode import read_frames, write_video
 from vssl.data.loader import Batch, TestLoader, TrainLoader
-from vssl.data.sampling import test_windows as windows_of
-from vssl.data.views import ClassifyView, TestView, TwoView, ViewMaker
+from vssl.data.sampling.dense import test_windows as windows_of
+from vssl.data.views.augment import normalise
+from vssl.data.views.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
+from vssl.data.views.drawn import ClassifyView, TestView, TwoView, ViewMaker
 from vssl.run import StageError
 
 TWO_VIEWS = TwoView(TwoViewAugmentConfig(), 16)

@@ -14,15 +14,15 @@ from torchvision.transforms import functional as colour
 
 from tests.goldens import golden
 from vssl.config import ConfigError
-from vssl.data import augment
-from vssl.data.augment import JitterDraw
-from vssl.data.augment_config import SequenceAugmentConfig
 from vssl.data.crops import CropDraw, widest_box
-from vssl.data.long_views import SequenceView, SequenceViews, evaluation_frames
-from vssl.data.looks import Look
-from vssl.data.samplers import Dense, Long, VideoClips
-from vssl.data.sampling_config import LongConfig
-from vssl.data.views import finished
+from vssl.data.sampling.samplers import Dense, Long, VideoClips
+from vssl.data.sampling.sampling_config import LongConfig
+from vssl.data.views import augment
+from vssl.data.views.augment import JitterDraw
+from vssl.data.views.augment_config import SequenceAugmentConfig
+from vssl.data.views.drawn import finished
+from vssl.data.views.long_views import SequenceView, SequenceViews, evaluation_frames
+from vssl.data.views.looks import Look
 from vssl.randomness import stream
 
 NUMBERS = golden("augment", "carl")

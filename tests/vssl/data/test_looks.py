@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from vssl.data.augment import JitterDraw
-from vssl.data.looks import Look, apply_looks
-from vssl.data.views import draw_jitter
+from vssl.data.views.augment import JitterDraw
+from vssl.data.views.drawn import draw_jitter
+from vssl.data.views.looks import Look, apply_looks
 from vssl.randomness import stream
 
 LENGTH = 5

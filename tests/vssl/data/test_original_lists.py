@@ -11,7 +11,7 @@ import pytest
 from tests.miniatures import write
 from vssl.config import ConfigError
 from vssl.data.dataset_config import DatasetConfig
-from vssl.data.layout import find_videos
+from vssl.data.layouts.layout import find_videos
 from vssl.data.listing import Listing
 
 _NAMES = (

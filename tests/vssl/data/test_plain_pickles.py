@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from vssl.config import ConfigError
-from vssl.data.plain_pickles import read_pickle
+from vssl.data.layouts.plain_pickles import read_pickle
 
 TENSORS = [
     torch.tensor([1, 2, 3]),

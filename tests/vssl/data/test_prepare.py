@@ -16,13 +16,13 @@ import pytest
 from tests.films import film
 from vssl.artifacts import canonical_json, read_json, sha256_file, sha256_text, write_json
 from vssl.config import ConfigError, build, to_mapping
-from vssl.data import examine
 from vssl.data import prepare as prepare_module
 from vssl.data.dataset_config import DatasetConfig, GeneratedConfig
 from vssl.data.decode import write_video
-from vssl.data.isolation import isolated
 from vssl.data.manifest import COLUMNS, load_source
 from vssl.data.prepare import changed, prepare
+from vssl.data.preparing import examine
+from vssl.data.preparing.isolation import isolated
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from vssl.config import ConfigError, build
 from vssl.data.dataset_config import DatasetConfig
 from vssl.data.decode import read_frames
 from vssl.data.label_runs import load_frame_labels
-from vssl.data.layout import find_videos
+from vssl.data.layouts.layout import find_videos
 from vssl.data.prepare import changed, prepare
 
 CONFIGS = CHECKOUT / "configs" / "data"
@@ -110,7 +110,7 @@ def test_a_listed_video_that_is_missing_fails_before_anything_is_trained(ucf101:
 
 
 def test_folds_share_what_was_found_in_files(ucf101: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vssl.data import examine
+    from vssl.data.preparing import examine
 
     first = Prepared(ucf101, layout="lists", fold=1)
     monkeypatch.setattr(examine, "isolated", None)  # would fail if a file were read

@@ -9,9 +9,9 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as theirs
 
 from vssl.config import ConfigError, build
-from vssl.data.looks import Look, apply_looks
-from vssl.data.rand_augment import _INCREASING, _TORCHVISION, Operation, draw_operations, operate
-from vssl.data.rand_augment_config import RandAugmentConfig
+from vssl.data.views.looks import Look, apply_looks
+from vssl.data.views.rand_augment import _INCREASING, _TORCHVISION, Operation, draw_operations, operate
+from vssl.data.views.rand_augment_config import RandAugmentConfig
 from vssl.randomness import stream
 
 

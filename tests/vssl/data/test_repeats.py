@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tests.goldens import golden
-from vssl.data.augment import STATISTICS
 from vssl.data.clips import Sample
 from vssl.data.loader import TrainLoader
+from vssl.data.views.augment import STATISTICS
 
 
 class Numbers:

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vssl.config import ConfigError, build, semantic
-from vssl.data import sampling
-from vssl.data.augment_config import TestViewConfig
 from vssl.data.dataset_config import ClipsConfig
-from vssl.data.samplers import VideoClips, build_sampler
-from vssl.data.sampling_config import DenseConfig, LinspaceConfig, SamplingConfig, SegmentsConfig, TimedConfig
-from vssl.data.views import TestView, finished
+from vssl.data.sampling import dense
+from vssl.data.sampling.samplers import VideoClips, build_sampler
+from vssl.data.sampling.sampling_config import DenseConfig, LinspaceConfig, SamplingConfig, SegmentsConfig, TimedConfig
+from vssl.data.views.augment_config import TestViewConfig
+from vssl.data.views.drawn import TestView, finished
 from vssl.randomness import stream
 
 RULES: dict[str, SamplingConfig] = {
@@ -55,8 +55,8 @@ def test_clips_stay_inside_their_video(
 
 def test_without_a_number_of_clips_dense_tests_take_all_windows() -> None:
     sampler = build_sampler(DenseConfig(), 8, 2)
-    assert np.array_equal(sampler.spread(100, 25.0, 0), sampling.test_windows(100, 8, 2))
-    assert np.array_equal(sampler.spread(10, 25.0, 3), sampling.test_windows(10, 8, 2).repeat(3, axis=0))
+    assert np.array_equal(sampler.spread(100, 25.0, 0), dense.test_windows(100, 8, 2))
+    assert np.array_equal(sampler.spread(10, 25.0, 3), dense.test_windows(10, 8, 2).repeat(3, axis=0))
     assert len(build_sampler(SegmentsConfig(), 8, 2).spread(100, 25.0, 0)) == 1
 
 

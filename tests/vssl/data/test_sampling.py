@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.goldens import golden
-from vssl.data.sampling import clip_indices, is_kept, num_starts
-from vssl.data.sampling import test_windows as windows_of
+from vssl.data.sampling.dense import clip_indices, is_kept, num_starts
+from vssl.data.sampling.dense import test_windows as windows_of
 
 lengths = st.integers(1, 300), st.integers(1, 40), st.integers(1, 4)
 

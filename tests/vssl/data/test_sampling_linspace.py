@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.goldens import golden
-from vssl.data.sampling_linspace import central_begin, is_enough, linspace_clip, num_begins
+from vssl.data.sampling.linspace import central_begin, is_enough, linspace_clip, num_begins
 
 shapes = st.integers(1, 400), st.integers(1, 40), st.integers(1, 32)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.goldens import golden
-from vssl.data.sampling_long import (
+from vssl.data.sampling.long import (
     BlockBase,
     LongView,
     block_length,

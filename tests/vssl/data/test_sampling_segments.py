@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.goldens import golden
-from vssl.data.sampling_segments import central_starts, looped_clips, segment_starts
+from vssl.data.sampling.segments import central_starts, looped_clips, segment_starts
 from vssl.randomness import stream
 
 shapes = st.integers(1, 400), st.integers(1, 40), st.integers(1, 9), st.integers(1, 32)

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.goldens import golden
-from vssl.data.clip_views import gap
-from vssl.data.sampling_timed import draw_start, spread, timed_clip, timed_length, timed_span, view_start
+from vssl.data.sampling.timed import draw_start, spread, timed_clip, timed_length, timed_span, view_start
+from vssl.data.views.clip_views import gap
 from vssl.randomness import stream
 
 

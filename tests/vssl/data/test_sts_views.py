@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from vssl.config import ConfigError, build
-from vssl.data import augment
-from vssl.data.augment_config import RandomResizedCropAugmentConfig, ResizedCropAugmentConfig, TestViewConfig
-from vssl.data.clip_views import RandomResizedCropView
 from vssl.data.crops import three_crops
-from vssl.data.image_views import CentralViews
-from vssl.data.rand_augment_config import RandAugmentConfig
-from vssl.data.resized_views import ResizedCrop, ResizedCropView, ScaledSquare, ScaledTestView
-from vssl.data.samplers import VideoClips, build_sampler
-from vssl.data.sampling_config import SegmentsConfig
-from vssl.data.view_makers import view_for_testing, view_for_training
-from vssl.data.views import Streams
+from vssl.data.sampling.samplers import VideoClips, build_sampler
+from vssl.data.sampling.sampling_config import SegmentsConfig
+from vssl.data.views import augment
+from vssl.data.views.augment_config import RandomResizedCropAugmentConfig, ResizedCropAugmentConfig, TestViewConfig
+from vssl.data.views.clip_views import RandomResizedCropView
+from vssl.data.views.drawn import Streams
+from vssl.data.views.image_views import CentralViews
+from vssl.data.views.rand_augment_config import RandAugmentConfig
+from vssl.data.views.resized_views import ResizedCrop, ResizedCropView, ScaledSquare, ScaledTestView
+from vssl.data.views.view_makers import view_for_testing, view_for_training
 from vssl.randomness import stream
 
 VIDEO = VideoClips(40, 25.0, build_sampler(SegmentsConfig(), 4, 2))

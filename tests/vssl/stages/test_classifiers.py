@@ -16,10 +16,10 @@ from tests.tiny_stages import BACKBONE, Stage, clips, finetuning, make_stages, r
 from vssl.backbones.backbone_config import S3DConfig, TinyConfig
 from vssl.backbones.build import build_backbone
 from vssl.config import ConfigError, build
-from vssl.data.augment import centre_crop, crop, flip, resize, resize_short_side, to_planes, to_view
-from vssl.data.augment_config import TestViewConfig
-from vssl.data.samplers import Dense, VideoClips
-from vssl.data.views import finished
+from vssl.data.sampling.samplers import Dense, VideoClips
+from vssl.data.views.augment import centre_crop, crop, flip, resize, resize_short_side, to_planes, to_view
+from vssl.data.views.augment_config import TestViewConfig
+from vssl.data.views.drawn import finished
 from vssl.evals.metrics import top_k
 from vssl.evals.protocols import Described, crop_protocols, fused_probabilities
 from vssl.loop import train

@@ -11,10 +11,10 @@ from tests.tiny_source import make_source
 from tests.tiny_stages import EPOCH_STEPS, Stage, fingerprint, history, pretraining, weights_of
 from vssl.backbones.build import build_backbone
 from vssl.config import ConfigError, build, semantic, to_mapping
-from vssl.data.augment_config import TestViewConfig
 from vssl.data.clips import ClipDataset
 from vssl.data.loader import TestLoader
-from vssl.data.views import TestView
+from vssl.data.views.augment_config import TestViewConfig
+from vssl.data.views.drawn import TestView
 from vssl.evals.metrics import top_k
 from vssl.run import StageError, Stopped
 from vssl.stages import pretrain

@@ -17,14 +17,14 @@ import pytest
 from vssl.artifacts import Artifact, StageFolder, digest
 from vssl.config import build
 from vssl.data import space, transcode
-from vssl.data.augment_config import TwoViewAugmentConfig
 from vssl.data.clips import ClipDataset
 from vssl.data.dataset_config import ClipsConfig
 from vssl.data.decode import inspect, read_frames, write_video
 from vssl.data.manifest import in_split, load_source
-from vssl.data.samplers import VideoClips
+from vssl.data.sampling.samplers import VideoClips
 from vssl.data.shards import share_of
-from vssl.data.views import DrawnView, Streams, TwoView
+from vssl.data.views.augment_config import TwoViewAugmentConfig
+from vssl.data.views.drawn import DrawnView, Streams, TwoView
 from vssl.run import Run, StageError, Stopped
 from vssl.stages import flow as flow_stage
 from vssl.stages import transcode as transcode_stage

@@ -12,9 +12,9 @@ from tests.frame_sources import phases_source
 from tests.tiny_source import make_source
 from tests.tiny_stages import Stage, framing, history
 from vssl.artifacts import Artifact
-from vssl.data.augment_config import SequenceAugmentConfig
 from vssl.data.label_runs import labels_at, load_frame_labels
-from vssl.data.view_makers import view_for_pretraining
+from vssl.data.views.augment_config import SequenceAugmentConfig
+from vssl.data.views.view_makers import view_for_pretraining
 from vssl.run import StageError
 from vssl.stages import pretrain
 from vssl.stages.pretrain_config import PretrainConfig

@@ -11,12 +11,12 @@ from tests.tiny_stages import Stage, make_stages, transforming, weights_of
 from tests.vicc_steps import at
 from vssl.backbones.backbone_config import MViTBConfig, TimeSformerConfig, ViViTConfig
 from vssl.backbones.build import build_backbone
-from vssl.data.augment_config import RandomResizedCropAugmentConfig
-from vssl.data.rand_augment_config import RandAugmentConfig
-from vssl.data.samplers import VideoClips, build_sampler
-from vssl.data.sampling_config import LinspaceConfig
-from vssl.data.view_makers import view_for_pretraining, view_for_training
-from vssl.data.views import finished
+from vssl.data.sampling.samplers import VideoClips, build_sampler
+from vssl.data.sampling.sampling_config import LinspaceConfig
+from vssl.data.views.augment_config import RandomResizedCropAugmentConfig
+from vssl.data.views.drawn import finished
+from vssl.data.views.rand_augment_config import RandAugmentConfig
+from vssl.data.views.view_makers import view_for_pretraining, view_for_training
 from vssl.methods.maskfeat import MaskFeat
 from vssl.methods.maskfeat_config import MaskFeatConfig
 from vssl.methods.supervised import Supervised
