@@ -1,15 +1,19 @@
-"""Hand-made plans of probe stages, and stores that they run in."""
+"""Hand-made plans of probe stages, stores that they run in, and a small Slurm that they are sent to."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launch.executors.slurm import execute
 from launch.job import Launch, run_element
 from launch.plan import Plan, PlannedStage, Reference, Resources
 from launch.running.elements import Element, element
 from launch.store import Store
+from tests.launch.fake_slurm import FakeSlurm
+from tests.launch.submissions import PROFILE, Clock
 from vssl.artifacts import canonical_json, sha256_text
 from vssl.config import build, semantic
 from vssl.stages import STAGES
@@ -81,5 +85,44 @@ def run_stage(store: Store) -> Callable[..., int]:
         if changes:
             record = Element(**{**vars(record), "config": {**record.config, **changes}})
         return run_element(record, store, Launch(nonce=nonce), batch="batch")
+
+    return run
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def slurm(clock):
+    return FakeSlurm(clock, start=lambda job: None, kill=lambda job: None)
+
+
+@pytest.fixture
+def lanes(make_plan):
+    """A plan of `number` lanes: single -> cross -> linear."""
+
+    def make(number):
+        stages = []
+        for template in ("single", "cross", "linear"):
+            for lane in range(number):
+                parents = [one for one in stages if one.lane == lane][-1:]
+                stage = planned(f"{template}.{lane}", parents, {"mem_gb": 1}, seed=lane)
+                stages.append(replace(stage, template=template, element=template, lane=lane))
+        return make_plan(*stages)
+
+    return make
+
+
+@pytest.fixture
+def submit(store, slurm, capsys, tmp_path, monkeypatch):
+    """The line; returns the exit code and what it said."""
+    monkeypatch.setattr("launch.slurm.submission.snapshot", lambda store: tmp_path / "code")
+
+    def run(plan, *only, profile=PROFILE, scheduler=slurm, store=store, **options):
+        code = execute(plan, only or [one.name for one in plan], store, profile=profile, scheduler=scheduler, **options)
+        said = capsys.readouterr()
+        return code, said.out + said.err
 
     return run
