@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from statistics import fmean
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
@@ -19,7 +20,7 @@ from vssl.optim_config import JoinedCosineConfig, LARCConfig, SGDConfig
 from vssl.schedules import learning_rate
 
 SIDE, FRAMES, PATCH = 16, 4, 10
-TRAIN, TEST, BATCH, DIM = 96, 160, 32, 32
+TRAIN, TEST, BATCH, DIM = 96, 160, 32, 8
 EPOCHS, STEPS, RATE = 60, TRAIN // BATCH, 0.3
 ROW, COLUMN = torch.meshgrid(torch.arange(PATCH) // 2, torch.arange(PATCH) // 2, indexing="ij")
 SQUARE = F.pad(torch.ones(PATCH - 2, PATCH - 2), (1, 1, 1, 1))
@@ -92,10 +93,10 @@ def learned(seed: int) -> Learned:
     return Learned(before, top1(), cosines, spreads, unit.std(dim=0, correction=0) * DIM**0.5)
 
 
-def test_point_17_what_moves_is_learned_without_collapse() -> None:
-    found = learned(seed=0)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_point_17_what_moves_is_learned_without_collapse(seed: int) -> None:
+    found = learned(seed)
     assert found.after > found.before + 0.2, found
     assert fmean(found.cosines[-STEPS:]) > fmean(found.cosines[:STEPS]) + 0.3, found
     assert min(found.spreads) > 0.3, found
-    assert found.deviations.min() > 0.1, found
-    assert found.deviations.mean() > 0.3, found
+    assert found.deviations.min() > 0.3, found
