@@ -48,7 +48,7 @@ def train(
     *,
     lr_at: Callable[[int], float],
     weight_decay_at: Callable[[int], float] | None = None,
-    clip: Callable[[torch.optim.Optimizer], None] | None = None,
+    clip: Callable[[torch.optim.Optimizer], Tensor] = gradient_norm,
     epochs: int,
     schedule_epochs: int | None = None,
     runtime: RuntimeConfig,
@@ -71,7 +71,8 @@ def train(
         run: the stage's execution.
         lr_at: updates made -> learning rate of the next one.
         weight_decay_at: updates made -> weight decay of the next one; None: the optimiser's own.
-        clip: shortens the gradients of an update, those of the loss whatever half precision scaled them by; None: not.
+        clip: returns the length of an update's gradients, and may shorten them; they are those of the loss, whatever
+            half precision scaled them by.
         epochs: passes over the data.
         schedule_epochs: length of what varies over training, where it is longer than the training.
         runtime: precision and cadence.
@@ -120,9 +121,7 @@ def train(
                 scaler.scale(loss).backward()
                 scaler.unscale_(optimizer)
                 method.before_update(position)
-                length = gradient_norm(optimizer)
-                if clip is not None:
-                    clip(optimizer)
+                length = clip(optimizer)
                 overflowed = _update(scaler, optimizer)
                 if scaler.is_enabled():
                     values["skipped"] = float(overflowed)

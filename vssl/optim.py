@@ -124,27 +124,30 @@ def layer_rates(network: nn.Module, layer_of: Callable[[str], int], decay: float
     return {parameter: decay ** (max(layers.values()) - layer) for parameter, layer in layers.items()}
 
 
-def clip_of(config: OptimConfig) -> Callable[[torch.optim.Optimizer], None] | None:
-    """What shortens the gradients of an update; None where they may have any length."""
+def clip_of(config: OptimConfig) -> Callable[[torch.optim.Optimizer], Tensor]:
+    """What measures the gradients of an update, and shortens them where they may not have any length."""
     if config.clip_norm is None:
-        return None
+        return gradient_norm
     return partial(clip_gradients, limit=config.clip_norm, each=config.clip_by == "tensor")
 
 
-def clip_gradients(optimizer: torch.optim.Optimizer, limit: float, *, each: bool) -> None:
+def clip_gradients(optimizer: torch.optim.Optimizer, limit: float, *, each: bool) -> Tensor:
     """Scale an optimiser's gradients down to this length: all together, or `each` by itself.
 
     All together they end at the limit itself, as LAMB's do in STS; torch's function, which VideoTransformer-pytorch
     calls for each by itself, ends a millionth below.
+
+    Returns:
+        Their length before, all together.
     """
     parameters = _with_gradient(optimizer)
     if each:
-        for parameter in parameters:
-            nn.utils.clip_grad_norm_(parameter, limit)
-        return
-    scale = (limit / gradient_norm(optimizer)).clamp(max=1)  # on the device: nothing is waited for
+        return nn.utils.get_total_norm([nn.utils.clip_grad_norm_(parameter, limit) for parameter in parameters])
+    length = gradient_norm(optimizer)
+    scale = (limit / length).clamp(max=1)  # on the device: nothing is waited for
     for parameter in parameters:
         parameter.grad.mul_(scale)
+    return length
 
 
 def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:

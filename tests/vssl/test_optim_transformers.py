@@ -21,6 +21,7 @@ from vssl.optim import (
     build_optimizer,
     clip_gradients,
     clip_of,
+    gradient_norm,
     layer_rates,
     set_learning_rate,
     set_weight_decay,
@@ -96,13 +97,12 @@ def test_long_gradients_are_shortened_and_short_ones_stay(by: str, length: float
     two = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
     config = AdamConfig(clip_norm=1.0, clip_by=by)
     optimizer, clip = build_optimizer(config, two), clip_of(config)
-    assert clip is not None
     for given, expected in ([3.0, 4.0], length), ([0.3, 0.4], math.hypot(0.5, 0.5)):
         for parameter in two:
             parameter.grad = torch.tensor(given)
-        clip(optimizer)
+        assert clip(optimizer).item() == pytest.approx(math.hypot(*given, *given))
         assert torch.cat([p.grad for p in two if p.grad is not None]).norm().item() == pytest.approx(expected, rel=1e-5)
-    assert clip_of(SGDConfig()) is None
+    assert clip_of(SGDConfig()) is gradient_norm
 
 
 def groups(optimizer: torch.optim.Optimizer, network: nn.Module) -> dict[str, tuple[float, float]]:

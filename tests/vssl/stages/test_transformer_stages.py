@@ -68,7 +68,7 @@ def test_every_stage_shortens_its_gradients_where_asked(
     class Clipped(Exception):
         pass
 
-    def clipped(optimizer: torch.optim.Optimizer, limit: float, *, each: bool) -> None:
+    def clipped(optimizer: torch.optim.Optimizer, limit: float, *, each: bool) -> torch.Tensor:
         raise Clipped(limit, each)
 
     monkeypatch.setattr("vssl.optim.clip_gradients", clipped)
