@@ -70,7 +70,7 @@ class Imported:
 
 def is_published(content: Any) -> bool:
     """Whether what a file holds looks like a checkpoint of the public code, or its bare state dict."""
-    return isinstance(content, Mapping) and _stage(_state(content)) is not None
+    return isinstance(content, Mapping) and _stage(state_of(content)) is not None
 
 
 def import_published(content: Mapping[str, Any]) -> Imported:
@@ -80,7 +80,7 @@ def import_published(content: Mapping[str, Any]) -> Imported:
         StageError: no checkpoint of the public code, a backbone that is not known here, or one tensor under two names
             with two values.
     """
-    state = _state(content)
+    state = state_of(content)
     stage = _stage(state)
     if stage is None:
         raise StageError(
@@ -151,12 +151,18 @@ def export_published(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
     return {"epoch": 0, "state_dict": state}
 
 
-def _state(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors by name, without the prefix that data-parallel training puts before them."""
-    state = content.get("state_dict", content)
+def state_of(content: Mapping[str, Any], key: str = "state_dict", *, prefix: str = "module.") -> dict[str, Tensor]:
+    """The tensors by name: of what a file holds under `key`, or else of the file itself.
+
+    Args:
+        content: of the file.
+        key: of the state dict.
+        prefix: what training puts before names, and is taken off: that of data-parallel training, unless given.
+    """
+    state = content.get(key, content)
     if not isinstance(state, Mapping):
         return {}
-    return {str(name).removeprefix("module."): t for name, t in state.items() if isinstance(t, Tensor)}
+    return {str(name).removeprefix(prefix): t for name, t in state.items() if isinstance(t, Tensor)}
 
 
 def _stage(state: Mapping[str, Tensor]) -> str | None:

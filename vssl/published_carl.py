@@ -6,10 +6,8 @@ All three embedders are read. The settings of a run, which a file holds as an ob
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
 from vssl.backbones.renaming import Rules, renamed
-from vssl.published import Imported
+from vssl.published import Imported, state_of
 from vssl.run import StageError
 
 _BACKBONE: Rules = (
@@ -52,9 +50,8 @@ _REST: Rules = (
 
 def is_carl(content: Any) -> bool:
     """Whether what a file holds looks like a checkpoint of the public code, or its bare state dict."""
-    return (
-        isinstance(content, Mapping) and {"backbone.0.weight", "embed.embedding_layer.weight"} <= _state(content).keys()
-    )
+    signs = {"backbone.0.weight", "embed.embedding_layer.weight"}
+    return isinstance(content, Mapping) and signs <= state_of(content, "model_state").keys()
 
 
 def import_carl(content: Mapping[str, Any]) -> Imported:
@@ -65,7 +62,7 @@ def import_carl(content: Mapping[str, Any]) -> Imported:
     Raises:
         StageError: a trunk that ends below layer3.
     """
-    state = _state(content)
+    state = state_of(content, "model_state")
     if not any(name.startswith("backbone.6.") for name in state):
         raise StageError(
             "the trunk of this checkpoint of CARL's public code ends below layer3; networks that were trained with "
@@ -87,10 +84,3 @@ def import_carl(content: Mapping[str, Any]) -> Imported:
         epoch=epoch if isinstance(epoch, int) else None,
         doubles=0,
     )
-
-
-def _state(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    state = content.get("model_state", content)
-    if not isinstance(state, Mapping):
-        return {}
-    return {str(name).removeprefix("module."): t for name, t in state.items() if isinstance(t, Tensor)}

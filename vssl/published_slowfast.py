@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from vssl.backbones.slowfast_names import own_name
-from vssl.published import Imported
+from vssl.published import Imported, state_of
 from vssl.run import StageError
 
 _STEM = "s1.pathway0_stem."
@@ -20,7 +20,7 @@ _HEAD = {"head.projection.weight": "head.linear.weight", "head.projection.bias":
 
 def is_slowfast(content: Any) -> bool:
     """Whether what a file holds looks like a checkpoint of the public code, or its bare state dict."""
-    return isinstance(content, Mapping) and _prefix(_state(content)) is not None
+    return isinstance(content, Mapping) and _prefix(state_of(content, "model_state")) is not None
 
 
 def import_slowfast(content: Mapping[str, Any]) -> Imported:
@@ -29,7 +29,7 @@ def import_slowfast(content: Mapping[str, Any]) -> Imported:
     Raises:
         StageError: a trunk that is not known here.
     """
-    state = _state(content)
+    state = state_of(content, "model_state")
     prefix = _prefix(state)
     assert prefix is not None
     trunk = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(f"{prefix}s")}
@@ -51,13 +51,6 @@ def import_slowfast(content: Mapping[str, Any]) -> Imported:
         epoch=epoch if isinstance(epoch, int) else None,
         doubles=0,
     )
-
-
-def _state(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    state = content.get("model_state", content)
-    if not isinstance(state, Mapping):
-        return {}
-    return {str(name).removeprefix("module."): t for name, t in state.items() if isinstance(t, Tensor)}
 
 
 def _prefix(state: Mapping[str, Tensor]) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vssl.published import Imported
+from vssl.published import Imported, state_of
 from vssl.run import StageError
 
 _HEAD = {  # of images and of videos; of X3D `classifier` and `fc2` are the last layer
@@ -25,7 +25,7 @@ _WIDTH_STEMS = ("conv1.conv.weight", "slow_path.conv1.conv.weight", "conv1_s.con
 
 def is_sts(content: Any) -> bool:
     """Whether what a file holds looks like a checkpoint of the public code, or its bare state dict."""
-    return isinstance(content, Mapping) and _prefix(_state(content)) is not None
+    return isinstance(content, Mapping) and _prefix(state_of(content)) is not None
 
 
 def import_sts(content: Mapping[str, Any]) -> Imported:
@@ -36,7 +36,7 @@ def import_sts(content: Mapping[str, Any]) -> Imported:
     Raises:
         StageError: a backbone that is not known here.
     """
-    state = _state(content)
+    state = state_of(content)
     prefix = _prefix(state)
     assert prefix is not None
     trunk = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
@@ -65,13 +65,6 @@ def import_sts(content: Mapping[str, Any]) -> Imported:
         epoch=epoch if isinstance(epoch, int) else None,
         doubles=0,
     )
-
-
-def _state(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    state = content.get("state_dict", content)
-    if not isinstance(state, Mapping):
-        return {}
-    return {str(name).removeprefix("module."): t for name, t in state.items() if isinstance(t, Tensor)}
 
 
 def _prefix(state: Mapping[str, Tensor]) -> str | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vssl.backbones.vtransformer_names import own_mvit_name, own_names
-from vssl.published import Imported
+from vssl.published import Imported, state_of
 from vssl.run import StageError
 
 _HEAD = re.compile(r"^(?:cls_head\.)+(weight|bias)$")
@@ -29,7 +29,7 @@ _CLIPS = {"timesformer": (32, "half"), "vivit": (16, "kinetics"), "mvit_b": (4, 
 
 def is_vtransformer(content: Any) -> bool:
     """Whether what a file holds looks like a checkpoint of the public code, or its bare state dict."""
-    return isinstance(content, Mapping) and any(sign in _state(content) for sign in (*_VIDEO, _MVIT))
+    return isinstance(content, Mapping) and any(sign in state_of(content, prefix="model.") for sign in (*_VIDEO, _MVIT))
 
 
 def import_vtransformer(content: Mapping[str, Any]) -> Imported:
@@ -38,7 +38,7 @@ def import_vtransformer(content: Mapping[str, Any]) -> Imported:
     Raises:
         StageError: a tensor of the network has no name here, or one of its parts is not in the file.
     """
-    state = _state(content)
+    state = state_of(content, prefix="model.")
     head = {f"head.linear.{match[1]}": state[name] for name in state if (match := _HEAD.match(name))}
     trunk = {name: tensor for name, tensor in state.items() if not _HEAD.match(name)}
     if _MVIT in trunk:
@@ -72,13 +72,6 @@ def _clips(backbone: Mapping[str, Any]) -> dict[str, Any]:
         "sampling": {"name": "linspace"},
         "statistics": statistics,
     }
-
-
-def _state(content: Mapping[str, Any]) -> dict[str, Tensor]:
-    state = content.get("state_dict", content)
-    if not isinstance(state, Mapping):
-        return {}
-    return {str(name).removeprefix("model."): t for name, t in state.items() if isinstance(t, Tensor)}
 
 
 def _transformer(trunk: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
