@@ -44,4 +44,4 @@ bench-slurm: venv
 	@$(RUN) -m benchmarks.slurm $(ARGS)
 
 bench: venv
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(RUN) $$script $(ARGS); done
+	@set -e; for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(RUN) $$script $(ARGS); done

@@ -9,9 +9,7 @@ a CPU memory is all that the process ever held, Python and libraries too, and se
 """
 
 import argparse
-import resource
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -24,6 +22,7 @@ sys.path.insert(0, str(CHECKOUT))
 import numpy as np
 import torch
 
+from benchmarks.spent import clock, peak_gb
 from launch.compose import Composer
 from vssl.config import build
 from vssl.data.sampling.samplers import Long
@@ -66,19 +65,13 @@ def measured(case: Case) -> Measured:
         method = placed(method, runtime, device).train()
         optimizer, clip = build_optimizer(case.config.optim, method.parameters()), clip_of(case.config.optim)
         batch, position = _batch(case, device), Position(step=0, epoch=0, steps_per_epoch=1, epochs=1)
-        started = _clock(device)
+        started = clock(device)
         loss, _ = method(batch, position)
         loss.backward()
-        if clip is not None:
-            clip(optimizer)
+        clip(optimizer)
         optimizer.step()
-        seconds = _clock(device) - started
-        on_gpu = device.type == "cuda"
-        peak = (
-            torch.cuda.max_memory_allocated() / 1e9
-            if on_gpu
-            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        )
+        seconds = clock(device) - started
+        peak = peak_gb(device)
     return Measured(seconds, peak, loss.item())
 
 
@@ -92,13 +85,6 @@ def _batch(case: Case, device: torch.device) -> dict[str, Any]:
         "steps": torch.from_numpy(np.stack([view.steps for view in views])[None]),
         "lengths": torch.tensor([TOTAL]),
     }
-
-
-def _clock(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
 
 
 def main() -> int:

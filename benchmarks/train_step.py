@@ -15,7 +15,6 @@ import contextlib
 import io
 import math
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -34,6 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.video import s3d
 
+from benchmarks.spent import clock, peak_gb
 from tests.conftest import drifting
 from tests.tiny_source import make_source
 from vssl.artifacts import Artifact, StageFolder
@@ -115,19 +115,11 @@ def measured(case: Case, root: Path, dataset: Artifact, motion: Artifact) -> Mea
     videos = ClipDataset(config, "train", dataset=dataset, motion=motion, seed=0, view=view)
     with prepared(case.runtime) as device, tempfile.TemporaryDirectory(dir=root) as folder:
         steps = _vssl(case, videos, device, Path(folder)) if case.loop == "vssl" else _plain(case, videos, device)
-        peak = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else _resident_gb()
+        peak = peak_gb(device)
     counted = steps[WARM_UP:]
     total = sum(step.seconds for step in counted)
     waited = sum(step.waited * step.seconds for step in counted)
     return Measured(case.batch * len(counted) / total, waited / total, peak)
-
-
-def _resident_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-
-
-def _clock(device: torch.device) -> float:
-    return time.perf_counter() if device.type == "cuda" else time.process_time()
 
 
 def _vssl(case: Case, videos: ClipDataset, device: torch.device, folder: Path) -> list[Step]:
@@ -146,7 +138,7 @@ def _vssl(case: Case, videos: ClipDataset, device: torch.device, folder: Path) -
     starts: list[float] = []
 
     def lr_at(step: int) -> float:
-        starts.append(_clock(device))
+        starts.append(clock(device))
         return LR
 
     try:
@@ -186,7 +178,7 @@ def _plain(case: Case, videos: ClipDataset, device: torch.device) -> list[Step]:
     steps = []
     batches = _batches(case, videos, device)
     for _ in range(WARM_UP + case.steps):
-        started, asked = _clock(device), time.perf_counter()
+        started, asked = clock(device), time.perf_counter()
         streams = next(batches)
         came = time.perf_counter()
         with torch.no_grad():
@@ -219,7 +211,7 @@ def _plain(case: Case, videos: ClipDataset, device: torch.device) -> list[Step]:
         scaler.step(optimizer)
         scaler.update()
         loss.item()  # as the original's running mean
-        steps.append(Step(_clock(device) - started, (came - asked) / (time.perf_counter() - asked)))
+        steps.append(Step(clock(device) - started, (came - asked) / (time.perf_counter() - asked)))
     return steps
 
 

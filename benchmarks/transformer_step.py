@@ -15,10 +15,8 @@ import argparse
 import contextlib
 import io
 import os
-import resource
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.spent import clock, peak_gb
 from vssl.artifacts import StageFolder
 from vssl.backbones.backbone_config import TimeSformerConfig
 from vssl.backbones.build import build_backbone
@@ -94,12 +93,7 @@ def measured(case: Case) -> Measured:
         method = placed(method, runtime, device)
         batch = _batch(case, device)
         seconds, loss = (_vssl if case.loop == "vssl" else _plain)(case, method, batch, runtime, device)
-        on_gpu = device.type == "cuda"
-        peak = (
-            torch.cuda.max_memory_allocated() / 1e9
-            if on_gpu
-            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        )
+        peak = peak_gb(device)
     return Measured(case.batch * case.steps / seconds, peak, loss)
 
 
@@ -118,13 +112,6 @@ def _batch(case: Case, device: torch.device) -> dict[str, Any]:
     return {"streams": {"rgb": clips.to(device)}, "labels": labels.to(device)}
 
 
-def _clock(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
-
-
 def _plain(
     case: Case, method: Supervised, batch: Mapping[str, Any], runtime: RuntimeConfig, device: torch.device
 ) -> tuple[float, float]:
@@ -133,14 +120,14 @@ def _plain(
     method.train()
     for step in range(case.warm_up + case.steps):
         if step == case.warm_up:
-            started = _clock(device)
+            started = clock(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=case.precision == "bf16"):
             pooled = method.backbone(clips)
         loss = F.cross_entropy(method.head(method.head.pool(pooled)), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return _clock(device) - started, loss.item()
+    return clock(device) - started, loss.item()
 
 
 class _OneBatch:
@@ -163,7 +150,7 @@ def _vssl(
     clocks: list[float] = []
 
     def lr_at(step: int) -> float:
-        clocks.append(_clock(device))
+        clocks.append(clock(device))
         return OPTIM.base_lr
 
     with tempfile.TemporaryDirectory() as folder:
