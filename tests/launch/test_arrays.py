@@ -1,116 +1,15 @@
-"""Packing: every edge is told to Slurm exactly, whatever the plan, and the usual shapes need few arrays."""
+"""Packing: the usual shapes need few arrays, and each edge of them is told to Slurm exactly."""
 
-import itertools
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.plan import Plan, PlannedStage, Resources
-from launch.slurm.arrays import MAX_INDEX_TEXT, Array, Dependency, Place, expression, index_text, levels, pack
+from launch.slurm.arrays import MAX_INDEX_TEXT, Dependency, Place, expression, index_text, pack
 from tests.launch.fake_slurm import read_indices
+from tests.launch.packing import lanes_of, packed, plan, shape, stage
 from tests.planning import plan_of
-
-
-def stage(
-    name: str, parents: Iterable[str] = (), *, element: str = "", lane: int | None = None, mem_gb: float = 8.0
-) -> PlannedStage:
-    return PlannedStage(
-        name=name,
-        template=element or name,
-        element=element or name,
-        lane=lane,
-        axes={},
-        kind="probe",
-        config={},
-        inputs={},
-        after=tuple(parents),
-        resources=Resources(mem_gb=mem_gb),
-        stage_id=name,
-    )
-
-
-def plan(*stages: PlannedStage) -> Plan:
-    return Plan(sweep="s", scale="smoke", stages=stages, datasets={})
-
-
-def lanes_of(element: str, lanes: Iterable[int], *parents: str) -> list[PlannedStage]:
-    """A stage in some lanes; `{}` in a parent's name stands for the lane."""
-    return [
-        stage(f"{element}.{lane}", [parent.format(lane) for parent in parents], element=element, lane=lane)
-        for lane in lanes
-    ]
-
-
-def packed(
-    plan: Plan, finished: Collection[str] = (), in_flight: Mapping[str, Place] | None = None, maximum: int = 1001
-) -> list[Array]:
-    """Pack all that is neither finished nor in flight, and hold it against what Slurm would make of it."""
-    places = in_flight or {}
-    wanted = [one.name for one in plan if one.name not in finished and one.name not in places]
-    arrays = pack(plan, wanted, finished, places, maximum)
-    check(plan, wanted, finished, places, arrays, maximum)
-    return arrays
-
-
-def check(
-    plan: Plan,
-    wanted: Sequence[str],
-    finished: Collection[str],
-    in_flight: Mapping[str, Place],
-    arrays: Sequence[Array],
-    maximum: int = 1001,
-) -> None:
-    existing: dict[str, set[int]] = {}  # array -> its indices, of those that were submitted before
-    places = dict(in_flight)
-    for place in in_flight.values():
-        existing.setdefault(place.array, set()).add(place.index)
-    for array in arrays:
-        assert array.key not in existing
-        assert not array.key.isdigit(), "taken for the id of an array job"
-        assert list(array.stages) == sorted(array.stages)
-        assert {(plan[name].element, plan[name].resources) for name in array.stages.values()} == {
-            (array.element, array.resources)
-        }
-        for index, name in array.stages.items():
-            assert 0 <= index < maximum or index in {place.index for place in in_flight.values()}
-            pending = [parent for parent in plan[name].parents if parent in wanted or parent not in finished]
-            assert waited_for(array, index, existing) == {places[parent] for parent in pending}, name
-        for index, name in array.stages.items():
-            assert name not in places, f"{name} is in two arrays"
-            places[name] = Place(array.key, index)
-        existing[array.key] = set(array.stages)
-    assert places.keys() == {*wanted, *in_flight}
-    before: set[str] = set()
-    for level in levels(arrays):  # whose arrays are submitted in any order, all at once
-        for array in level:
-            assert {one.array for one in array.dependency} <= before | {place.array for place in in_flight.values()}
-        before |= {array.key for array in level}
-    assert before == {array.key for array in arrays}
-
-
-def waited_for(array: Array, index: int, existing: Mapping[str, Collection[int]]) -> set[Place]:
-    """What Slurm lets an element wait for: all of the parent array where that lacks the element's index."""
-    found: set[Place] = set()
-    for one in array.dependency:
-        assert one.array in existing, f"{one.array} is submitted after {array.key}"
-        indices = existing[one.array]
-        if one.type == "afterok":
-            assert one.index is not None
-            assert one.index in indices
-            found.add(Place(one.array, one.index))
-        else:
-            assert one.index is None
-            found |= {Place(one.array, index)} if index in indices else {Place(one.array, each) for each in indices}
-    return found
-
-
-def shape(arrays: Sequence[Array]) -> list[tuple[str, str, str]]:
-    """(element, indices, dependency) of each array; an array's id is its number in the list."""
-    ids = {array.key: str(number) for number, array in enumerate(arrays)}
-    return [(array.element, array.indices, expression(array.dependency, ids)) for array in arrays]
 
 
 def test_a_chain_of_lanes_is_one_array_for_each_element() -> None:
@@ -380,72 +279,3 @@ def test_ten_thousand_stages_are_packed_at_once() -> None:
     arrays = pack(whole, [one.name for one in whole], (), {})
     assert time.process_time() - began < 10, "what grows with their square would take minutes"
     assert len(arrays) == 2 + 2 + 1 + 2 * 4 * 4 + 1  # indices below and above 1,001; four rates of each seed
-
-
-@st.composite
-def grids(draw: st.DrawFn) -> Plan:
-    """Sweeps as they are written: elements that read some of two axes, follow their parents' lanes or collect them."""
-    sizes = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
-    lanes = list(itertools.product(*map(range, sizes)))
-    reads: list[tuple[bool, bool]] = []
-    stages: dict[str, PlannedStage] = {}
-    names: dict[tuple[int, tuple[int, int]], str] = {}
-    for number in range(draw(st.integers(1, 6))):
-        axes = draw(st.tuples(st.booleans(), st.booleans()))
-        parents = draw(st.sets(st.integers(0, number - 1), max_size=3)) if number else set()
-        kinds = draw(st.integers(1, 2))
-        for lane, position in enumerate(lanes):
-            mine = (position[0] * axes[0], position[1] * axes[1])
-            if (number, mine) in names:
-                continue
-            above = {
-                names[parent, point]
-                for parent in parents
-                for point in [key for other, key in names if other == parent]
-                if all(at == at_mine for at, at_mine, a, b in zip(point, mine, reads[parent], axes) if a and b)
-            }
-            name = f"e{number}.{lane}"
-            names[number, mine] = name
-            stages[name] = stage(name, sorted(above), element=f"e{number}", lane=lane, mem_gb=1 + lane % kinds)
-        reads.append(axes)
-    return plan(*stages.values())
-
-
-@st.composite
-def tangles(draw: st.DrawFn) -> Plan:
-    """Graphs that no sweep makes: any edge, any element, lanes that occur twice."""
-    stages: list[PlannedStage] = []
-    for number in range(draw(st.integers(1, 9))):
-        parents = draw(st.sets(st.sampled_from(stages).map(lambda one: one.name), max_size=4)) if stages else set()
-        element = draw(st.sampled_from("abc"))
-        stages.append(stage(f"s{number}", sorted(parents), element=element, lane=draw(st.integers(0, 12))))
-    return plan(*stages)
-
-
-@settings(max_examples=300)
-@given(grids(), st.sampled_from((3, 1001)))
-def test_every_edge_of_a_sweep_is_told_to_slurm_exactly(whole: Plan, maximum: int) -> None:
-    packed(whole, maximum=maximum)
-
-
-@settings(max_examples=300)
-@given(st.one_of(grids(), tangles()), st.data())
-def test_every_edge_is_finished_or_told_to_slurm_exactly(whole: Plan, data: st.DataObject) -> None:
-    states = {one.name: data.draw(st.sampled_from(("wanted", "wanted", "finished", "in flight"))) for one in whole}
-    flying = [name for name, state in states.items() if state == "in flight"]
-    places = data.draw(
-        st.lists(
-            st.builds(Place, st.sampled_from(("7", "12", "31")), st.integers(0, 15)),
-            min_size=len(flying),
-            max_size=len(flying),
-            unique=True,
-        )
-    )
-    finished = {name for name, state in states.items() if state == "finished"}
-    maximum = data.draw(st.sampled_from((3, 5, 1001)))
-    again = data.draw(st.sets(st.sampled_from(sorted(finished)))) if finished else set()
-    in_flight = dict(zip(flying, places))
-    wanted = data.draw(st.permutations([name for name, state in states.items() if state == "wanted" or name in again]))
-    arrays = pack(whole, wanted, finished, in_flight, maximum)
-    check(whole, wanted, finished, in_flight, arrays, maximum)
-    assert arrays == pack(whole, sorted(wanted), finished, in_flight, maximum), "the order of the names says nothing"
