@@ -21,6 +21,7 @@ Layout = Literal[
     "kinetics",
     "something-something-v2",
     "finegym",
+    "transcoded",
 ]
 
 
@@ -91,7 +92,8 @@ class DatasetConfig:
     layout: Layout = knob(
         "auto",
         doc="lists: `path label` files, text, JSON or pickles; split-folders: <split>/<class>/*; class-folders: "
-        "<class>/*, split by hash; image-folders: <split>/<class>/* of images; or a dataset's own, as published",
+        "<class>/*, split by hash; image-folders: <split>/<class>/* of images; transcoded: what a stage "
+        "of that kind made; or a dataset's own, as published",
     )
     lists: dict[str, str] = knob({}, doc="split -> list file, relative to path")
     test_share: float = knob(

@@ -33,13 +33,18 @@ class Trim:
 class Entry:
     """One video as the layout names it."""
 
-    path: str  # relative to the dataset's folder, posix; also the video's id
+    path: str  # relative to the dataset's folder, posix
     label: int  # UNLABELLED where the layout says so
     split: str
     where: str = ""  # "train.txt:12" where a list names it
     group: str = ""  # the recording it was cut from, where that is known
     frame_labels: FrameLabels | None = None
     trim: Trim | None = None  # where the file is still to be cut
+    copy_of: str = ""  # id of the video that it stands for
+
+    @property
+    def video_id(self) -> str:
+        return self.copy_of or self.path
 
 
 @dataclass(frozen=True)

@@ -160,11 +160,11 @@ def _same_file(path: Path, row: Mapping[str, Any]) -> bool:
 def _sort_out(
     listing: Listing, found: Mapping[str, Found]
 ) -> tuple[list[dict[str, Any]], dict[str, tuple[Run, ...]], list[Excluded]]:
-    """(manifest rows, runs of frame labels by video, what is excluded), each sorted by path."""
+    """(manifest rows by id, runs of frame labels by path, what is excluded by path), each sorted."""
     rows: list[dict[str, Any]] = []
     runs: dict[str, tuple[Run, ...]] = {}
     excluded = list(listing.excluded)
-    for entry in sorted(listing.entries, key=lambda entry: entry.path):
+    for entry in sorted(listing.entries, key=lambda entry: entry.video_id):
         of_file = found[entry.path]
         if "reason" in of_file:
             excluded.append(Excluded(entry.path, of_file["reason"], of_file["kind"], entry.where))
@@ -180,7 +180,7 @@ def _sort_out(
 
 
 def _named(entry: Entry) -> dict[str, Any]:
-    names = {"video_id": entry.path, "path": entry.path, "label": entry.label, "split": entry.split}
+    names = {"video_id": entry.video_id, "path": entry.path, "label": entry.label, "split": entry.split}
     return names | {"group": entry.group}
 
 
@@ -223,7 +223,8 @@ def _write(
         (folder / "source.json").unlink(missing_ok=True)  # never beside a manifest that it does not describe
         write_atomic(folder / "manifest.parquet", lambda stream: table.to_parquet(stream, index=False))
         if runs:
-            write_atomic(folder / FRAMES_FILE, lambda stream: runs_table(runs).to_parquet(stream, index=False))
+            of_ids = {row["video_id"]: runs[row["path"]] for row in rows}
+            write_atomic(folder / FRAMES_FILE, lambda stream: runs_table(of_ids).to_parquet(stream, index=False))
         write_json(folder / "report.json", report)
         write_json(folder / "source.json", record)
     return record

@@ -10,6 +10,7 @@ from vssl.data.dataset_config import DatasetConfig
 from vssl.data.layouts import finegym, hmdb51, kinetics, something_something
 from vssl.data.layouts.folders import class_folders, divide, files_below, folders_in, image_folders, split_folders
 from vssl.data.layouts.lists import find_lists, find_text_lists, from_lists
+from vssl.data.layouts.transcoded import from_tables, is_transcoded
 from vssl.data.listing import EVALUATION_SPLITS, VIDEO_SUFFIXES, Listing
 
 Reader = Callable[[DatasetConfig, Path], Listing]
@@ -23,6 +24,7 @@ _READERS: dict[str, Reader] = {
     "kinetics": kinetics.from_annotations,
     "something-something-v2": something_something.from_annotations,
     "finegym": finegym.from_annotations,
+    "transcoded": from_tables,
 }
 
 
@@ -40,6 +42,11 @@ def find_videos(config: DatasetConfig, root: Path, *, earlier: str | None = None
     """
     if not root.is_dir():
         raise ConfigError(f"dataset {config.name}: no folder {root}; set data.dataset.path to the folder of the videos")
+    if config.layout not in ("auto", "transcoded") and is_transcoded(root):
+        raise ConfigError(
+            f"dataset {config.name}: layout is {config.layout}, but {root} holds copies that a transcode stage made; "
+            "data.dataset.layout=transcoded reads them, or data= with this folder"
+        )
     if config.layout != "auto":
         listing = _READERS[config.layout](config, root)
     elif earlier is not None:
@@ -60,7 +67,9 @@ def find_videos(config: DatasetConfig, root: Path, *, earlier: str | None = None
 
 
 def _recognised(config: DatasetConfig, root: Path) -> Listing:
-    """By what lies in the folder: lists and published annotations before the folders that videos lie in."""
+    """By what lies in the folder: tables, lists and published annotations before the folders that videos lie in."""
+    if is_transcoded(root):
+        return from_tables(config, root)
     layout = _plain(config, root)
     published = None if layout == "lists" else _published(config, root)
     if published is None:
