@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.launch.schedule import SHAPES, Schedule
+from tests.launch.schedule import Schedule
+from tests.launch.shapes import SHAPES
 
 SCHEDULES, BLOCK = 500, 50
 
@@ -26,7 +27,7 @@ def outcome(seed: int, folder: Path, *, is_calm: bool = False) -> dict[str, Any]
         with schedule.ruling():
             schedule.run()
     except BaseException as error:
-        error.add_note(f"schedule {seed}: {'; '.join(schedule.trace)}")
+        error.add_note(f"schedule {seed}: {'; '.join(schedule.misfortunes.trace)}")
         raise
     found = schedule.outcome()
     shutil.rmtree(folder)
