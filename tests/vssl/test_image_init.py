@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer
 
 from tests.goldens import golden, golden_tensors
-from tests.vssl.backbones.test_vit_video import VIVITS, clips, own_weights, small, stirred
+from tests.vtransformers import VIVITS, clips, own_weights, small, stirred
 from vssl.backbones.image_init import inflated, start_from_image
 from vssl.backbones.image_init_config import ImageInitConfig
 from vssl.backbones.positions import resized_positions, sines_and_cosines

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.goldens import golden, golden_tensors
-from tests.vssl.backbones.test_vit_video import small
+from tests.vtransformers import small
 from vssl.backbones.mvit import MViTB
 from vssl.backbones.vtransformer_names import own_mvit_name, own_names
 from vssl.config import ConfigError, build

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.goldens import golden, golden_tensors
-from tests.vssl.backbones.test_vit_video import TIMESFORMERS, VIVITS, from_meta
+from tests.vtransformers import TIMESFORMERS, VIVITS, from_meta
 from vssl.artifacts import Artifact
 from vssl.backbones.mvit import MViTB
 from vssl.backbones.vit_video import VideoTransformer

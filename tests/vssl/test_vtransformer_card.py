@@ -4,23 +4,25 @@ import pytest
 
 from tests.cards import assert_files_have_tests, assert_tests_are_there
 
-VIT, MVIT = "tests.vssl.backbones.test_vit_video", "tests.vssl.backbones.test_mvit"
+BACKBONES = "tests.vssl.backbones"
+VIT, MVIT = f"{BACKBONES}.test_vit_video", f"{BACKBONES}.test_mvit"
+VIT_GOLDENS, VIT_FULL_SIZE = f"{VIT}_goldens", f"{VIT}_full_size"
 MASKFEAT, OPTIM = "tests.vssl.methods.test_maskfeat", "tests.vssl.test_optim_transformers"
 INIT, FILES = "tests.vssl.test_image_init", "tests.vssl.test_published_vtransformer"
 SAMPLING, CROPS = "tests.vssl.data.test_sampling_linspace", "tests.vssl.data.test_crops"
 STAGES, MIXUP = "tests.vssl.stages.test_transformer_stages", "tests.vssl.nn.test_mixup"
 POINTS = {
     1: [
-        f"{VIT}:test_point_01_parameters_and_names",
+        f"{VIT_FULL_SIZE}:test_point_01_parameters_and_names",
         f"{MVIT}:test_point_01_parameters_and_names",
         f"{MASKFEAT}:test_point_01_parameters_of_the_published_network",
     ],
     2: [
         f"{VIT}:test_point_02_a_batch_is_its_samples",
-        f"{VIT}:test_point_02_timesformer_golden",
-        f"{VIT}:test_point_02_vivit_golden",
-        f"{VIT}:test_the_originals_factorised_encoder_hands_on_other_clips_class_tokens",
-        "tests.vssl.backbones.test_batch_neighbours:test_a_clip_means_the_same_in_every_batch",
+        f"{VIT_GOLDENS}:test_point_02_timesformer_golden",
+        f"{VIT_GOLDENS}:test_point_02_vivit_golden",
+        f"{VIT_GOLDENS}:test_the_originals_factorised_encoder_hands_on_other_clips_class_tokens",
+        f"{BACKBONES}.test_batch_neighbours:test_a_clip_means_the_same_in_every_batch",
     ],
     3: [
         f"{VIT}:test_point_03_at_first_a_divided_network_knows_no_order_of_frames",
@@ -30,7 +32,7 @@ POINTS = {
     5: [f"{INIT}:test_point_05_inflated_patches_of_still_clips_are_the_images"],
     6: [f"{INIT}:test_point_06_and_07_image_weights_golden", f"{INIT}:test_point_06_mae_golden"],
     7: [
-        f"{VIT}:test_point_07_the_factorised_encoder_has_a_time_for_the_class_token_too",
+        f"{VIT_FULL_SIZE}:test_point_07_the_factorised_encoder_has_a_time_for_the_class_token_too",
         f"{INIT}:test_point_06_and_07_image_weights_golden",
     ],
     8: [
@@ -73,12 +75,12 @@ POINTS = {
     ],
 }
 GOLDENS = {
-    "01_attention_ops": f"{VIT}:test_the_four_attentions_along_an_axis_and_the_two_steps_of_a_row_golden",
-    "02_divided_block": f"{VIT}:test_divided_block_golden",
-    "03_timesformer_*": f"{VIT}:test_point_02_timesformer_golden",
-    "04_pos_interp_joint": f"{VIT}:test_position_interpolation_golden",
-    "05_sincos": f"{VIT}:test_sines_and_cosines_golden",
-    "06_vivit_*": f"{VIT}:test_point_02_vivit_golden",
+    "01_attention_ops": f"{VIT_GOLDENS}:test_the_four_attentions_along_an_axis_and_the_two_steps_of_a_row_golden",
+    "02_divided_block": f"{VIT_GOLDENS}:test_divided_block_golden",
+    "03_timesformer_*": f"{VIT_GOLDENS}:test_point_02_timesformer_golden",
+    "04_pos_interp_joint": f"{VIT_GOLDENS}:test_position_interpolation_golden",
+    "05_sincos": f"{VIT_GOLDENS}:test_sines_and_cosines_golden",
+    "06_vivit_*": f"{VIT_GOLDENS}:test_point_02_vivit_golden",
     "07_weight_init": f"{INIT}:test_point_06_and_07_image_weights_golden",
     "08_schedules": f"{OPTIM}:test_point_11_schedules_golden",
     "09_param_groups": f"{OPTIM}:test_point_12_groups_of_timesformer_golden",
@@ -89,8 +91,8 @@ GOLDENS = {
     "14_mixup": f"{MIXUP}:test_point_14_videotransformer_mixes_the_same_way",
     "15_temporal_sampling": f"{SAMPLING}:test_windows_equal_the_originals",
     "16_views": f"{CROPS}:test_point_15_video_transformer_crops_equal_the_originals",
-    "17_patch_embed": f"{VIT}:test_patch_embeddings_golden",
-    "18_full_backbones": f"{VIT}:test_full_size_golden",
+    "17_patch_embed": f"{VIT_GOLDENS}:test_patch_embeddings_golden",
+    "18_full_backbones": f"{VIT_FULL_SIZE}:test_full_size_golden",
 }
 
 

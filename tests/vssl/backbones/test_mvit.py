@@ -6,29 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from tests.goldens import golden, golden_tensors
-from tests.vssl.backbones.test_vit_video import FULL, by_rule, clip_by_rule
+from tests.vtransformer_rule import FULL, by_rule, clip_by_rule
+from tests.vtransformers import backbone_part, tiny_of_file
 from vssl.backbones.mvit import MViTB
 from vssl.config import ConfigError
 from vssl.published_vtransformer import import_vtransformer
 from vssl.randomness import seeded
-
-
-def backbone_part(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    found = import_vtransformer(state).tensors
-    return {name.removeprefix("backbone."): t for name, t in found.items() if name.startswith("backbone.")}
-
-
-def tiny_of_file() -> tuple[MViTB, dict[str, Tensor], dict[str, Tensor]]:
-    """(network with the file's weights, all of its tensors under our names, arrays) of file 13, in float64."""
-    arrays = {k: t.double() for k, t in golden_tensors("13_maskfeat_mvit_tiny", "vtransformer").items()}
-    meta = json.loads(str(golden("13_maskfeat_mvit_tiny", "vtransformer")["meta"]))
-    state = {key.removeprefix("w/"): t for key, t in arrays.items() if key.startswith("w/")}
-    network = MViTB(meta["patch_embed_dim"], meta["num_frames"], meta["img_size"]).double().eval()
-    network.load_state_dict(backbone_part(state))
-    return network, import_vtransformer(state).tensors, arrays
 
 
 def test_tiny_network_golden() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.goldens import golden, golden_tensors
 from tests.vicc_steps import at
-from tests.vssl.backbones.test_mvit import tiny_of_file
+from tests.vtransformers import tiny_of_file
 from vssl.backbones.backbone_config import MViTBConfig
 from vssl.backbones.mvit import MViTB
 from vssl.config import ConfigError, build
