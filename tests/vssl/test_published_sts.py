@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tests.goldens import golden, golden_tensors
+from tests.sts_networks import CONFIGS, Classifier, case_of, empty
 from tests.sts_rule import clip, set_by_rule
-from tests.vssl.backbones.test_sts_backbones import CONFIGS, Classifier, case_of
 from vssl.backbones.backbone_config import of_weights
 from vssl.config import to_mapping
 from vssl.nn.initial import spread_taps
@@ -47,9 +47,7 @@ def test_point_06_every_name_of_a_published_file_is_one_here(name: str, file: st
 def test_columns_of_a_slowfast_classifier_of_images_are_put_in_order(tmp_path: Path) -> None:
     name, arrays = "slowfast50_4x16", golden("backbones_pretrain", "sts")
     case = case_of(name, arrays)
-    with torch.device("meta"):
-        network = Classifier(name, arrays[f"{case}_logits"].shape[-1], images=True)
-    network = network.double().eval().to_empty(device="cpu")
+    network = empty(name, arrays[f"{case}_logits"].shape[-1], images=True)
     set_by_rule(network)
     names = {f"backbone.{key}": f"get_feature.{key}" for key in network.backbone.state_dict()}
     names |= {"head.linear.weight": "classifier.weight", "head.linear.bias": "classifier.bias"}

@@ -5,6 +5,7 @@ import pytest
 from tests.cards import assert_files_have_tests, assert_tests_are_there
 
 BACKBONES, STS = "tests.vssl.backbones.test_sts_backbones", "tests.vssl.nn.test_sts"
+BACKBONES_GOLDENS = f"{BACKBONES}_goldens"
 STAGES, FILES = "tests.vssl.stages.test_image_pretraining", "tests.vssl.test_published_sts"
 SEGMENTS, CROPS, FOLDING = (
     f"tests.vssl.{name}" for name in ("data.test_sampling_segments", "data.test_crops", "nn.test_folding")
@@ -14,7 +15,7 @@ LAMB, MCA = "tests.vssl.test_lamb", "tests.vssl.evals.test_mean_class_accuracy:t
 REPEATS = "tests.vssl.data.test_repeats:test_sts_point_13_groups_get_what_the_originals_gpus_get"
 PRECISE = "tests.vssl.nn.test_precise_bn:test_precise_statistics_golden"
 POINTS = {
-    1: [f"{STS}:test_point_01_golden", f"{BACKBONES}:test_point_01_factored_convolutions_golden"],
+    1: [f"{STS}:test_point_01_golden", f"{BACKBONES_GOLDENS}:test_point_01_factored_convolutions_golden"],
     2: [f"{STS}:test_point_02_the_dynamic_half_is_plain_and_the_static_one_sees_one_frame"],
     3: [
         f"{STS}:test_point_03_switching_keeps_names_and_shapes",
@@ -30,7 +31,7 @@ POINTS = {
         f"{STAGES}:test_point_06_of_a_classifier_the_hidden_layers_weight_alone_is_taken",
     ],
     7: [f"{FILES}:test_point_07_spread_golden"],
-    8: [f"{BACKBONES}:test_point_08_golden_on_videos", f"{BACKBONES}:test_point_08_golden_on_images"],
+    8: [f"{BACKBONES_GOLDENS}:test_point_08_golden_on_videos", f"{BACKBONES_GOLDENS}:test_point_08_golden_on_images"],
     9: [
         f"{SEGMENTS}:test_test_clips_equal_the_originals",
         f"{SEGMENTS}:test_ten_views_of_a_short_video_are_one_view",
@@ -55,10 +56,10 @@ POINTS = {
 
 GOLDENS = {
     "augment": f"{CROPS}:test_sts_crops_equal_the_originals",
-    "backbones_finetune": f"{BACKBONES}:test_point_08_golden_on_videos",
-    "backbones_pretrain": f"{BACKBONES}:test_point_08_golden_on_images",
+    "backbones_finetune": f"{BACKBONES_GOLDENS}:test_point_08_golden_on_videos",
+    "backbones_pretrain": f"{BACKBONES_GOLDENS}:test_point_08_golden_on_images",
     "bce_mixup": BCE,
-    "blocks": f"{BACKBONES}:test_blocks_golden",
+    "blocks": f"{BACKBONES_GOLDENS}:test_blocks_golden",
     "checkpoint": f"{FILES}:test_point_07_spread_golden",
     "heads": "tests.vssl.nn.test_heads:test_sts_heads_golden",
     "lamb": f"{LAMB}:test_point_13_lamb_golden",
@@ -66,7 +67,7 @@ GOLDENS = {
     "lr_pretrain": f"{OPTIM}:test_sts_point_12_images_golden",
     "metrics": MCA,
     "precise_bn": PRECISE,
-    "r2plus1d_conv": f"{BACKBONES}:test_point_01_factored_convolutions_golden",
+    "r2plus1d_conv": f"{BACKBONES_GOLDENS}:test_point_01_factored_convolutions_golden",
     "repeat_aug": REPEATS,
     "sampling": f"{SEGMENTS}:test_test_clips_equal_the_originals",
     "sts_conv": f"{STS}:test_point_01_golden",
