@@ -15,6 +15,19 @@ from vssl.artifacts import canonical_json, sha256_text
 SNAPSHOT = Path(__file__).parent / "launch" / "vicc_cross.json"
 IDS = Path(__file__).parent / "launch" / "ids.json"
 COMPOSER = Composer(CHECKOUT / "configs")  # remembers what it composed for earlier tests
+# Probes that fork and join again; the last one reads the first as well.
+CHAIN = """
+stages:
+  - {name: root, kind: probe, output: s}
+  - {name: mid, kind: probe, config: [seed=1], inputs: {before: s}, output: s}
+  - name: leaf-{x}
+    kind: probe
+    each: [{x: a, n: 4}, {x: b, n: 5}]
+    config: ["steps={n}", "seed=2{n}"]
+    inputs: {before: s}
+    output: "l-{x}"
+  - {name: last, kind: probe, config: [seed=3], inputs: {before: [l-a, l-b, s@root]}}
+"""
 
 
 def digest_of(key: str) -> str:
@@ -33,6 +46,10 @@ def plan_text(folder: Path, text: str, *words: str, digest: Callable[[str], str 
     file.write_text(text)
     line = parse(("sweep=written", *words), folder)
     return make_plan(line, digest, checkout=CHECKOUT, sweep_file=file, composer=COMPOSER)
+
+
+def names(plan: Plan) -> list[str]:
+    return [stage.name for stage in plan]
 
 
 def resolved(plan: Plan) -> dict[str, Any]:
