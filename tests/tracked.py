@@ -95,6 +95,17 @@ class Pipeline:
         write_json(folder.done, record | times | {"pipeline": self.folder.name})
 
 
+def finished(root: Path, **names: str) -> Pipeline:
+    """A pipeline whose two stages are done: six steps of `single`, then `retrieval`."""
+    pipeline = Pipeline(root, **names)
+    pipeline.attempt("single", 1, "done")
+    pipeline.log("single", range(6))
+    pipeline.done("single", {"loss_last": 0.2})
+    pipeline.attempt("retrieval", 1, "done", at_ms=START_MS + 10_000)
+    pipeline.done("retrieval", {"recall_at_1": 0.5}, at_ms=START_MS + 12_000)
+    return pipeline
+
+
 def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

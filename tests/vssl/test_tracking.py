@@ -14,13 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.tracked import START_MS, Pipeline
-from vssl.artifacts import write_json
+from tests.tracked import START_MS, Pipeline, finished
 from vssl.run import Journal
 from vssl.tracking import needs_sync, sync
-from vssl.tracking_state import read_pipeline
-
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +51,6 @@ def history(pipeline: Pipeline, name: str, key: str) -> list[tuple[int, float]]:
     client = MlflowClient(tracking_uri=f"sqlite:///{pipeline.root}/mlflow.db")
     values = client.get_metric_history(runs_of(pipeline)[name].info.run_id, key)
     return sorted((metric.step, metric.value) for metric in values)
-
-
-def finished(root: Path, **names: str) -> Pipeline:
-    pipeline = Pipeline(root, **names)
-    pipeline.attempt("single", 1, "done")
-    pipeline.log("single", range(6))
-    pipeline.done("single", {"loss_last": 0.2})
-    pipeline.attempt("retrieval", 1, "done", at_ms=START_MS + 10_000)
-    pipeline.done("retrieval", {"recall_at_1": 0.5}, at_ms=START_MS + 12_000)
-    return pipeline
 
 
 def test_a_finished_pipeline_is_one_run_with_nested_runs(root: Path, tmp_path: Path) -> None:
@@ -250,59 +236,6 @@ def test_a_redone_stage_is_a_new_run(root: Path) -> None:
     assert Counter(run.info.start_time for run in runs) == {START_MS: 1, START_MS + 99_000: 1}
 
 
-def test_a_killed_process_does_not_run_for_ever(root: Path) -> None:
-    pipeline = Pipeline(root)
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    namespace = str(Path("/proc/self/ns/pid").readlink())
-    process = {"host": socket.gethostname(), "pid": gone.pid, "pid_namespace": namespace}
-    pipeline.attempt("single", 1, process=process)
-    state = read_pipeline(pipeline.folder)
-    assert state is not None
-    assert state.stages[0].status == "stopped"
-    assert state.stages[0].cause.startswith("lost")
-
-    far = {"host": "another-node", "pid": 1}
-    pipeline.attempt("single", 1, process=far, at_ms=int(time.time() * 1000))
-    state = read_pipeline(pipeline.folder)
-    assert state is not None
-    assert state.stages[0].status == "running", "a fresh beat of a process that cannot be looked at"
-
-
-@pytest.mark.parametrize(
-    ("outcome", "verdict", "status", "cause"),
-    [
-        (None, {"cause": "out_of_memory", "error": "", "decision": "end"}, "failed", "out of memory"),
-        (None, {"cause": "killed", "error": "rank 1: SIGKILL", "decision": "end"}, "failed", "killed: rank 1: SIGKILL"),
-        (None, {"cause": "node_failure", "error": "", "decision": "requeue"}, "stopped", "node failure; requeued"),
-        ("saved", {"cause": "preempted", "decision": "requeue"}, "stopped", "stopped and saved (preempted)"),
-        ("failed", {"cause": "exception", "decision": "end"}, "failed", "it broke"),
-        (
-            "failed",
-            {"cause": "node_failure", "error": "n2", "decision": "requeue"},
-            "stopped",
-            "node failure; requeued",
-        ),
-    ],
-)
-def test_what_a_process_could_not_record_its_batch_script_did(
-    tmp_path: Path, outcome: str | None, verdict: dict[str, Any], status: str, cause: str
-) -> None:
-    pipeline = Pipeline(tmp_path)
-    slurm = {"job": "12_7", "restart": 2}
-    error = {"error": "it broke"} if outcome == "failed" else {}
-    pipeline.attempt("single", 1, outcome, batch="b", slurm=slurm, **error)
-    for restart, said in ((1, {"cause": "preempted", "decision": "requeue"}), (2, verdict)):
-        path = tmp_path / "batches" / "b" / "settled" / f"7.{restart}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {**said, "at_ms": START_MS + 7000})
-    state = read_pipeline(pipeline.folder)
-    assert state is not None
-    assert (state.stages[0].status, state.stages[0].cause) == (status, cause)
-    assert state.stages[0].ended_at_ms == START_MS + (5000 if outcome else 7000)
-    assert state.stages[0].job == "12_7"
-
-
 def test_a_server_that_is_down_loses_nothing(root: Path) -> None:
     pipeline = finished(root)
     with socket.socket() as closed:
@@ -354,14 +287,3 @@ def test_nothing_has_started_yet(root: Path) -> None:
     pipeline = Pipeline(root)
     assert sync(pipeline.folder)
     assert list((root / "pipelines").glob("*/*.tmp")) == []
-
-
-def test_asking_whether_to_push_does_not_import_mlflow(root: Path) -> None:
-    pipeline = finished(root)
-    code = (
-        "import sys; from pathlib import Path; from vssl.tracking import needs_sync; "
-        "assert needs_sync(Path(sys.argv[1])); "
-        "sys.exit(sum(name in sys.modules for name in ('mlflow', 'torch', 'pandas', 'sqlalchemy')))"
-    )
-    command = [sys.executable, "-c", code, str(pipeline.folder)]
-    assert subprocess.run(command, check=False, cwd=CHECKOUT).returncode == 0
