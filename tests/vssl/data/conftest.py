@@ -1,11 +1,13 @@
-"""Folders of videos that a test may change."""
+"""Folders of videos that a test may change, and optical flow of the prepared ones."""
 
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from vssl.artifacts import Artifact
 from vssl.data.decode import write_video
 
 
@@ -32,3 +34,17 @@ def damaged(videos: Path) -> Path:
 def root(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def motion(prepared_source: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A tree of flow videos: noise, one frame shorter than the video."""
+    tree, rows = tmp_path_factory.mktemp("flow"), []
+    for row in pd.read_parquet(prepared_source.path / "manifest.parquet").itertuples():
+        path = tree / "videos" / f"{row.video_id}.mkv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(row.frames).integers(0, 256, (row.frames - 1, 32, 40, 3), dtype=np.uint8)
+        write_video(path, noise, codec="ffv1", fps=25)
+        rows.append({"video_id": row.video_id, "path": f"videos/{row.video_id}.mkv", "frames": row.frames - 1})
+    pd.DataFrame(rows).assign(width=40, height=32).to_parquet(tree / "manifest.parquet")
+    return Artifact(type="flow", path=tree, digest="f" * 64, origin="flow-test")

@@ -1,67 +1,21 @@
-"""Batches depend on seed, epoch and step alone; broken, changed and short files are met by name."""
+"""Batches depend on seed, epoch and step alone, whatever processes, threads, ranks and restarts there are."""
 
 import multiprocessing
 import os
 import signal
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from vssl.artifacts import Artifact, read_json
+from tests.tiny_clips import clips_of, same
+from vssl.artifacts import Artifact
 from vssl.config import ConfigError
 from vssl.data import reader
-from vssl.data.clips import ClipDataset
-from vssl.data.dataset_config import ClipsConfig, DatasetConfig
-from vssl.data.decode import read_frames, write_video
-from vssl.data.loader import Batch, TestLoader, TrainLoader
-from vssl.data.sampling.dense import test_windows as windows_of
+from vssl.data.loader import TestLoader, TrainLoader
 from vssl.data.views.augment import normalise
 from vssl.data.views.augment_config import ClassifyAugmentConfig, TestViewConfig, TwoViewAugmentConfig
-from vssl.data.views.drawn import ClassifyView, TestView, TwoView, ViewMaker
-from vssl.run import StageError
-
-TWO_VIEWS = TwoView(TwoViewAugmentConfig(), 16)
-
-
-@pytest.fixture(scope="module")
-def motion(prepared_source: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """A tree of flow videos: noise, one frame shorter than the video."""
-    tree, rows = tmp_path_factory.mktemp("flow"), []
-    for row in pd.read_parquet(prepared_source.path / "manifest.parquet").itertuples():
-        path = tree / "videos" / f"{row.video_id}.mkv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(row.frames).integers(0, 256, (row.frames - 1, 32, 40, 3), dtype=np.uint8)
-        write_video(path, noise, codec="ffv1", fps=25)
-        rows.append({"video_id": row.video_id, "path": f"videos/{row.video_id}.mkv", "frames": row.frames - 1})
-    pd.DataFrame(rows).assign(width=40, height=32).to_parquet(tree / "manifest.parquet")
-    return Artifact(type="flow", path=tree, digest="f" * 64, origin="flow-test")
-
-
-def clips_of(
-    source: Artifact,
-    *,
-    split: str = "train",
-    motion: Artifact | None = None,
-    view: ViewMaker = TWO_VIEWS,
-    **settings: object,
-) -> ClipDataset:
-    settings = {"modality": "both" if motion else "rgb", "num_frames": 8, "crop_size": 16} | settings
-    config = ClipsConfig(dataset=DatasetConfig(name="tiny", path="/videos"), **settings)
-    return ClipDataset(config, split, dataset=source, motion=motion, seed=3, view=view)
-
-
-def same(one: Batch, other: Batch) -> bool:
-    return (
-        one["video_ids"] == other["video_ids"]
-        and torch.equal(one["labels"], other["labels"])
-        and one["streams"].keys() == other["streams"].keys()
-        and all(torch.equal(one["streams"][name], other["streams"][name]) for name in one["streams"])
-    )
+from vssl.data.views.drawn import ClassifyView, TestView, TwoView
 
 
 def test_a_pretraining_batch(prepared_source: Artifact, motion: Artifact) -> None:
@@ -181,15 +135,6 @@ def test_repeats_go_to_different_groups_each_with_draws_of_its_own(prepared_sour
         assert [batch["video_ids"] for batch in part.batches(5)] == [batch["video_ids"][rows] for batch in batches]
 
 
-def test_row_order_and_other_videos_do_not_enter_a_sample(prepared_source: Artifact, own_source: Artifact) -> None:
-    table = pd.read_parquet(own_source.path / "manifest.parquet")
-    table.iloc[::-2].to_parquet(own_source.path / "manifest.parquet")
-    fewer, all_of_them = clips_of(own_source), clips_of(prepared_source)
-    for index, name in enumerate(fewer.video_ids):
-        mine = fewer.sample(4, index)["streams"]["rgb"]
-        assert torch.equal(mine, all_of_them.sample(4, all_of_them.video_ids.index(name))["streams"]["rgb"])
-
-
 def test_the_batch_must_fit(prepared_source: Artifact) -> None:
     dataset = clips_of(prepared_source)
     with pytest.raises(ConfigError, match="world sizes that fit: 1, 2, 4"):
@@ -198,34 +143,6 @@ def test_the_batch_must_fit(prepared_source: Artifact) -> None:
         TrainLoader(dataset, 9, seed=0)
     with pytest.raises(ConfigError, match="not a multiple of the 3 videos of a normalisation group"):
         TrainLoader(dataset, 4, seed=0, group_size=3)
-
-
-def test_point_10_length_is_the_shorter_stream_and_short_videos_are_dropped(
-    prepared_source: Artifact, motion: Artifact
-) -> None:
-    rgb = clips_of(prepared_source).videos.set_index("video_id")
-    both = clips_of(prepared_source, motion=motion).videos.set_index("video_id")
-    assert (both["total"] == rgb["frames"] - 1).all()
-    # 36-frame clips are kept from 20 frames on: videos here have 18 to 23, their flow 17 to 22
-    lengths = rgb["frames"]
-    assert clips_of(prepared_source, num_frames=36).dropped_short == (lengths < 20).sum()
-    assert clips_of(prepared_source, num_frames=36, motion=motion).dropped_short == (lengths - 1 < 20).sum()
-    with pytest.raises(StageError, match="no video is long enough"):
-        clips_of(prepared_source, num_frames=100)
-
-
-def test_point_11_rgb_and_flow_of_a_clip_show_the_same_frames(prepared_source: Artifact, motion: Artifact) -> None:
-    view = TestView(TestViewConfig(centre_crop=0), 32)
-    dataset = clips_of(prepared_source, motion=motion, view=view, crop_size=32)
-    root = Path(read_json(prepared_source.path / "source.json")["root"])
-    for index in (0, 5):
-        sample = dataset.sample(0, index)
-        name = sample["video_id"]
-        windows = windows_of(int(dataset.videos["total"][index]), 8, 1)
-        for modality, path in (("rgb", root / name), ("flow", motion.path / "videos" / f"{name}.mkv")):
-            frames = torch.from_numpy(read_frames(path, windows.ravel()))[:, :, 4:36]  # central square of 32 x 40
-            expected = frames.view(len(windows), 8, 32, 32, 3).permute(0, 4, 1, 2, 3)
-            assert torch.equal(sample["streams"][modality], expected)
 
 
 def test_a_classification_batch(prepared_source: Artifact) -> None:
@@ -254,94 +171,6 @@ def test_one_clip_of_each_video_for_compatibility(prepared_source: Artifact) -> 
     dataset = clips_of(prepared_source, view=view)
     (batch,) = TestLoader(dataset, 100)
     assert batch["video_indices"].tolist() == list(range(8))
-
-
-def break_file(source: Artifact, video_id: str) -> None:
-    """Overwrite the end of a video, keeping its size and time: what a failing disk does."""
-    path = Path(read_json(source.path / "source.json")["root"]) / video_id
-    status = path.stat()
-    path.write_bytes(os.urandom(status.st_size))
-    os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_file_that_breaks_is_replaced_by_the_next_of_the_order(
-    own_source: Artifact, workers: int, caplog: pytest.LogCaptureFixture
-) -> None:
-    whole = [name for batch in TrainLoader(clips_of(own_source), 2, seed=0).batches(0) for name in batch["video_ids"]]
-    for name in (whole[2], whole[7]):
-        break_file(own_source, name)
-    loader = TrainLoader(clips_of(own_source), 2, seed=0, workers=workers)
-    found = [name for batch in loader.batches(0) for name in batch["video_ids"]]
-    loader.close()
-    expected = [*whole]
-    expected[2], expected[7] = whole[3], whole[0]  # after the last comes the first
-    assert found == expected
-    assert loader.replaced == [whole[2], whole[7]]
-    assert f"{whole[2]} broke during training" in caplog.text
-    processes = {"loader process 0", "loader process 1"} if workers else {"the training process"}
-    summary = [record.message for record in caplog.records if record.message.endswith("broke")]
-    assert summary  # how many broke where, and of how many
-    assert {message.split(":")[0] for message in summary} <= processes
-    restored = TrainLoader(clips_of(own_source), 2, seed=0)
-    restored.replaced = list(loader.replaced)  # as a checkpoint does
-    assert [name for batch in restored.batches(0) for name in batch["video_ids"]] == expected
-    assert restored.replaced == loader.replaced  # each counted once
-
-
-def test_an_evaluation_replaces_nothing(own_source: Artifact) -> None:
-    dataset = clips_of(own_source, split="test", view=TestView(TestViewConfig(centre_crop=24), 16))
-    break_file(own_source, dataset.video_ids[1])
-    with pytest.raises(StageError, match=dataset.video_ids[1]):
-        list(TestLoader(dataset, 4))
-
-
-def test_no_video_left_is_an_error(own_source: Artifact) -> None:
-    dataset = clips_of(own_source)
-    for name in dataset.video_ids:
-        break_file(own_source, name)
-    with pytest.raises(StageError, match="of 8 videos that could be shown here none decodes"):
-        list(TrainLoader(dataset, 2, seed=0).batches(0))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("change", ["touched", "longer", "gone"])
-def test_data_that_changed_since_prepare_stops_the_stage(own_source: Artifact, workers: int, change: str) -> None:
-    dataset = clips_of(own_source)
-    path = Path(read_json(own_source.path / "source.json")["root"]) / dataset.video_ids[3]
-    if change == "touched":
-        os.utime(path, (1, 1))
-    elif change == "longer":
-        path.write_bytes(path.read_bytes() + b"\0")
-    else:
-        path.unlink()
-    loader = TrainLoader(dataset, 2, seed=0, workers=workers)
-    with pytest.raises(StageError, match=f"data changed since prepare: .*{dataset.video_ids[3]}"):
-        list(loader.batches(0))
-    loader.close()
-
-
-def test_an_unexpected_error_names_the_sample(prepared_source: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("out of luck")
-
-    monkeypatch.setattr("vssl.data.clips.read_frames", fail)
-    with pytest.raises(RuntimeError, match="out of luck") as raised:
-        list(TrainLoader(clips_of(prepared_source), 2, seed=0).batches(0))
-    assert any(".mp4" in note for note in raised.value.__notes__)
-
-
-def test_missing_inputs_are_named(prepared_source: Artifact, motion: Artifact, tmp_path: Path) -> None:
-    with pytest.raises(StageError, match=r"no split `tset` \(did you mean `test`\?\); it has: test, train"):
-        clips_of(prepared_source, split="tset")
-    with pytest.raises(StageError, match="no optical flow is given"):
-        clips_of(prepared_source, modality="flow")
-    with pytest.raises(StageError, match="not prepared"):
-        clips_of(replace(prepared_source, path=tmp_path))
-    fewer = pd.read_parquet(motion.path / "manifest.parquet").iloc[:2]
-    fewer.to_parquet(tmp_path / "manifest.parquet")
-    with pytest.raises(StageError, match="have no optical flow in flow-test"):
-        clips_of(prepared_source, motion=replace(motion, path=tmp_path))
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

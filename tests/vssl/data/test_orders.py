@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.vssl.data.test_loader import break_file, clips_of, same
+from tests.tiny_clips import break_file, clips_of, same
 from vssl.artifacts import Artifact
 from vssl.config import ConfigError
 from vssl.data.loader import TrainLoader
