@@ -11,11 +11,12 @@ from tests.tiny_source import make_source
 from vssl.artifacts import Artifact, Inputs, StageFolder, canonical_json, digest, sha256_text
 from vssl.config import build
 from vssl.run import Run, read_journal
-from vssl.stages import finetune, image_pretrain, linear, pretrain
+from vssl.stages import finetune, image_pretrain, linear, pretrain, retrieval
 from vssl.stages.finetune_config import FinetuneConfig
 from vssl.stages.image_pretrain_config import ImagePretrainConfig
 from vssl.stages.linear_config import LinearConfig
 from vssl.stages.pretrain_config import PretrainConfig
+from vssl.stages.retrieval_config import RetrievalConfig
 
 BACKBONE = {"name": "tiny", "width": 4}
 STEPS, EPOCH_STEPS, SAVE_EVERY = 6, 3, 2  # three steps an epoch, so that checkpoints fall inside epochs
@@ -152,9 +153,14 @@ def imaging(**changes: Any) -> ImagePretrainConfig:
     )  # fmt: skip
 
 
+def artifact_of(root: Path, stage: Stage, name: str) -> tuple[Artifact, ...]:
+    """What a stage has made in `root`, as the one input of a role."""
+    path = root / stage.name / "artifacts" / name
+    return (Artifact(type=name, path=path, digest=digest(path)[0], origin=stage.name),)
+
+
 def weights_of(root: Path, stage: Stage) -> tuple[Artifact, ...]:
-    path = root / stage.name / "artifacts" / "weights"
-    return (Artifact(type="weights", path=path, digest=digest(path)[0], origin=stage.name),)
+    return artifact_of(root, stage, "weights")
 
 
 def make_stages(root: Path) -> dict[str, Stage]:
@@ -182,6 +188,15 @@ def make_stages(root: Path) -> dict[str, Stage]:
             "finetune-rgb",
         ),
     }
+
+
+def searching(stages: dict[str, Stage], modality: str, **changes: Any) -> Stage:
+    """Retrieval with the single-stream weights of a modality."""
+    given = {"backbone": BACKBONE, "data": clips(modality), "test_view": {"centre_crop": 0}, "runtime": runtime()}
+    inputs = {role: stages["single"].inputs[role] for role in ("dataset", "motion")}
+    weights = stages["cross"].inputs["main" if modality == "rgb" else "second"]
+    config = build(RetrievalConfig, given | changes)
+    return Stage(retrieval.run, config, inputs | {"weights": weights}, f"retrieval-{modality}")
 
 
 def history(folder: Path) -> list[tuple[int, dict[str, float]]]:

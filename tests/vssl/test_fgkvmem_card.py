@@ -8,7 +8,7 @@ METHOD, STEPS = "tests.vssl.methods.test_fgkvmem", "tests.vssl.methods.test_fgkv
 TRUNKS, MEMORY = "tests.vssl.backbones.test_slowfast_trunks", "tests.vssl.nn.test_key_value_memory"
 OPTIM, MIXUP, KNN = "tests.vssl.test_optim", "tests.vssl.nn.test_mixup", "tests.vssl.evals.test_knn"
 VIEWS, TIMES, LISTS = (f"tests.vssl.data.test_{name}" for name in ("clip_views", "sampling_timed", "original_lists"))
-STAGES, PROBES = "tests.vssl.stages.test_fgkvmem_stages", "tests.vssl.stages.test_evaluations"
+STAGES, PROBES = "tests.vssl.stages.test_fgkvmem_stages", "tests.vssl.stages.test_linear"
 FILES = "tests.vssl.test_published_slowfast"
 POINTS = {
     1: [f"{TRUNKS}:test_point_01_backbone_golden", f"{TRUNKS}:test_point_01_parameters_shapes_and_names"],

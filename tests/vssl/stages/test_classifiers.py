@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.goldens import golden_tensors
-from tests.tiny_stages import BACKBONE, Stage, clips, finetuning, make_stages, runtime, weights_of
+from tests.tiny_stages import BACKBONE, Stage, artifact_of, clips, finetuning, runtime, weights_of
 from vssl.backbones.backbone_config import S3DConfig, TinyConfig
 from vssl.backbones.build import build_backbone
 from vssl.config import ConfigError, build
@@ -151,15 +151,9 @@ def test_one_coin_mirrors_a_whole_batch() -> None:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("classifiers")
-
-
-@pytest.fixture(scope="module")
-def stages(root: Path) -> dict[str, Stage]:
+def stages(stages: dict[str, Stage], root: Path) -> dict[str, Stage]:
     """With linear and finetune executed in `root`."""
-    made = make_stages(root)
-    made["finetune"] = replace(made["finetune"], config=finetuning(test_crops="ten"))
+    made = stages | {"finetune": replace(stages["finetune"], config=finetuning(test_crops="ten"))}
     for kind in ("linear", "finetune"):
         made[kind].execute(root)
     return made
@@ -290,12 +284,8 @@ def test_weights_without_a_classifier_or_of_other_classes_are_refused(
 
 
 def test_fused_predictions_are_written(stages: dict[str, Stage], root: Path, tmp_path: Path) -> None:
-    predictions = [
-        replace(weights_of(root, stages[kind])[0], type="predictions", path=folder)
-        for kind in ("linear", "finetune")
-        if (folder := root / stages[kind].name / "artifacts" / "predictions")
-    ]
-    inputs = {"rgb": (predictions[0],), "flow": (predictions[1],)}
+    bound = {"rgb": "linear", "flow": "finetune"}
+    inputs = {role: artifact_of(root, stages[kind], "predictions") for role, kind in bound.items()}
     stage = Stage(fusion.run, FusionConfig(), inputs, "fused")
     stage.execute(tmp_path)
     mean = (table(root, stages["linear"]) + table(root, stages["finetune"])) / 2

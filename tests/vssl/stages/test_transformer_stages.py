@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.tiny_stages import Stage, make_stages, transforming, weights_of
+from tests.tiny_stages import Stage, transforming, weights_of
 from tests.vicc_steps import at
 from vssl.backbones.backbone_config import MViTBConfig, TimeSformerConfig, ViViTConfig
 from vssl.backbones.build import build_backbone
@@ -43,16 +43,6 @@ def test_point_13_frames_of_a_clip_are_changed_alike(operations: RandAugmentConf
         if operations:
             assert view.look.jitter is None, "in place of the colour jitter"
     assert type(view_for_pretraining(config, 24)) is type(view_for_training(config, 24))
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("stages")
-
-
-@pytest.fixture(scope="module")
-def stages(root: Path) -> dict[str, Stage]:
-    return make_stages(root)
 
 
 @pytest.fixture(scope="module")
