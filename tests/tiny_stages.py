@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from tests.carl_batches import SMALL as SMALL_CARL
 from tests.tiny_source import make_source
 from vssl.artifacts import Artifact, Inputs, StageFolder, canonical_json, digest, sha256_text
 from vssl.config import build
@@ -74,21 +75,12 @@ def remembering(*, batch: int = 2, **method: Any) -> PretrainConfig:
 
 def framing(**changes: Any) -> PretrainConfig:
     """CARL on the tiny videos, whose frames it embeds."""
-    embedder = {
-        "name": "transformer",
-        "layers": 2,
-        "dim": 8,
-        "heads": 2,
-        "ff_dim": 8,
-        "fc_dims": [8, 8],
-        "embedding_dim": 6,
-    }
     return build(
         PretrainConfig,
         {
             "epochs": 2, "global_batch_size": 2, "backbone": {"name": "tiny_frames", "width": 2},
             "data": clips("rgb") | {"sampling": {"name": "long"}}, "augment": {"name": "sequence"},
-            "method": {"name": "carl", "embedder": embedder, "proj_dim": 6, "block": 2},
+            "method": SMALL_CARL | {"name": "carl", "block": 2},
             "optim": {"name": "adam", "clip_norm": 10.0},
             "schedule": {"name": "open_cosine"}, "runtime": runtime(),
         } | changes,

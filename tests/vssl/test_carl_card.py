@@ -37,7 +37,7 @@ POINTS = {
     ],
     9: [
         f"{METHOD}:test_point_09_what_is_frozen_does_not_move",
-        f"{METHOD}:test_point_09_sizes_of_the_published_model",
+        f"{METHOD}_full_size:test_point_09_sizes_of_the_published_model",
         f"{METHOD}:test_point_09_layer4_is_normalised_by_blocks",
         f"{EMBEDDERS}:test_point_09_sizes_of_the_published_embedders",
     ],
