@@ -1,6 +1,7 @@
 """Hand-made plans of probe stages, stores that they run in, and a small Slurm that they are sent to."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from launch.plan import Plan, PlannedStage, Reference, Resources
 from launch.running.elements import Element, element
 from launch.store import Store
 from tests.launch.fake_slurm import FakeSlurm
+from tests.launch.slurm_ranks import Job
 from tests.launch.submissions import PROFILE, Clock
 from vssl.artifacts import canonical_json, sha256_text
 from vssl.config import build, semantic
@@ -87,6 +89,19 @@ def run_stage(store: Store) -> Callable[..., int]:
         return run_element(record, store, Launch(nonce=nonce), batch="batch")
 
     return run
+
+
+@pytest.fixture
+def make_job(store):
+    """`make_job(stage, ..., ranks=1, policy=None)`: a job in the store, whose processes end with the test."""
+    with ExitStack() as stack:
+
+        def make(*stages, **options):
+            job = Job(store, *stages, **options)
+            stack.callback(job.end)
+            return job
+
+        yield make
 
 
 @pytest.fixture

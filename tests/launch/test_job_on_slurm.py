@@ -5,22 +5,20 @@ import subprocess
 import sys
 import threading
 import time
-from typing import ClassVar
 
 import pytest
 
 from launch.job import main
 from launch.provenance import versions
 from launch.running import execution
-from launch.running.batch_folder import BatchFolder
 from launch.running.claims import Claim, attempts, claim, newest
 from launch.running.elements import read_element
 from launch.running.execution import Execution
-from launch.running.guard import RefusedError
 from launch.running.ranks import Launch
 from launch.running.stopping import StopFlag
 from tests.launch.conftest import planned
 from tests.launch.slurm_batches import allocation, job_environment, make_batch
+from tests.waiting import wait_until
 from vssl.artifacts import read_json, write_json
 from vssl.config import ConfigError
 from vssl.run import read_journal
@@ -28,55 +26,8 @@ from vssl.run import read_journal
 FIRST = planned("first", seed=1)
 
 
-def wait_until(condition, timeout_s=120.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-
-
-class Job:
-    """A batch of probes, and the processes of its elements."""
-
-    started: ClassVar[list[subprocess.Popen[bytes]]] = []
-
-    def __init__(self, store, *stages, ranks=1, policy=None):
-        self.store = store
-        self.stages = stages
-        self.ranks = ranks
-        self.batch = BatchFolder(make_batch(store, stages, ranks=ranks, policy=policy))
-
-    def start(self, rank=0, index=1, restart=0, **more):
-        environment = job_environment(rank, self.ranks, index, restart) | more
-        words = [sys.executable, "-P", "-m", "launch.job", str(self.batch.root)]
-        with open(self.batch.rank_log(index, rank), "ab") as log:
-            child = subprocess.Popen(words, env=environment, stdout=log, stderr=subprocess.STDOUT, cwd="/")
-        self.started.append(child)
-        return child
-
-    def run(self, rank=0, index=1, restart=0, **more):
-        """(exit code, what was printed)."""
-        code = self.start(rank, index, restart, **more).wait(60)
-        return code, self.batch.rank_log(index, rank).read_text()
-
-    def record(self, rank=0, index=1, restart=0):
-        return read_json(self.batch.exit_record(index, str(restart), rank))
-
-    def folder(self, index=1):
-        return self.store.stage(self.stages[index - 1].folder)
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_behind():
-    yield
-    while Job.started:
-        child = Job.started.pop()
-        child.kill()
-        child.wait()
-
-
-def test_an_attempt_names_its_job_and_leaves_all_its_records(store):
-    job = Job(store, FIRST)
+def test_an_attempt_names_its_job_and_leaves_all_its_records(make_job):
+    job = make_job(FIRST)
     assert job.run()[0] == 0
     attempt = newest(job.folder())
     assert attempt["nonce"] == "12_1.0"
@@ -87,9 +38,9 @@ def test_an_attempt_names_its_job_and_leaves_all_its_records(store):
     assert read_json(job.folder().environment / "1.json")["slurm"]["SLURM_ARRAY_JOB_ID"] == "12"
 
 
-def test_a_later_start_goes_on_at_once(store):
+def test_a_later_start_goes_on_at_once(store, make_job):
     """Its predecessor left no outcome, and ran where this machine cannot look: no other job might supersede it yet."""
-    job = Job(store, FIRST)
+    job = make_job(FIRST)
     store.prepare_folder(FIRST.folder, "probe")
     facts = {"batch": job.batch.root.name, "slurm": {"job": "12_1", "restart": 0}}
     lost = claim(job.folder(), "12_1.0", {**facts, "code": "c", "versions": versions(), "inputs": {}})
@@ -106,8 +57,8 @@ def test_a_later_start_goes_on_at_once(store):
     assert "is done already" in out
 
 
-def test_a_start_that_is_left_over_writes_nothing(store):
-    job = Job(store, FIRST)
+def test_a_start_that_is_left_over_writes_nothing(store, make_job):
+    job = make_job(FIRST)
     store.prepare_folder(FIRST.folder, "probe")
     facts = {"batch": job.batch.root.name, "slurm": {"job": "12_1", "restart": 1}}
     claim(job.folder(), "12_1.1", facts).finish("saved", 75)
@@ -118,17 +69,18 @@ def test_a_start_that_is_left_over_writes_nothing(store):
     assert len(attempts(job.folder())) == 1
 
 
-def test_other_ranks_end_as_rank_0_does_where_there_is_nothing_to_do(store):
-    Job(store, FIRST).run()
-    again = Job(store, FIRST, ranks=2)
+def test_other_ranks_end_as_rank_0_does_where_there_is_nothing_to_do(make_job):
+    make_job(FIRST).run()
+    again = make_job(FIRST, ranks=2)
     follower = again.start(rank=1)
     assert again.run(rank=0)[0] == 0
     assert follower.wait(120) == 0, "it would wait a quarter of an hour for a claim"
     assert again.record(rank=1)["cause"] == "done"
 
 
-def test_other_ranks_of_a_local_queue_do_so_too(store):
-    Job(store, FIRST).run()
+def test_other_ranks_of_a_local_queue_do_so_too(store, make_job):
+    job = make_job(FIRST)
+    job.run()
     batch = make_batch(store, [FIRST])
     words = [sys.executable, "-P", "-m", "launch.job", str(batch), "1"]
     inherited = {name: value for name, value in job_environment().items() if not name.startswith("SLURM")}
@@ -137,12 +89,12 @@ def test_other_ranks_of_a_local_queue_do_so_too(store):
     ranks = [
         subprocess.Popen(words, env=inherited | numbers | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("1", "0")
     ]
-    Job.started.extend(ranks)
+    job.started.extend(ranks)
     assert [rank.wait(120) for rank in ranks] == [0, 0]
 
 
-def test_other_ranks_are_refused_with_rank_0(store):
-    job = Job(store, FIRST, planned("second", [FIRST], seed=2), ranks=2)
+def test_other_ranks_are_refused_with_rank_0(make_job):
+    job = make_job(FIRST, planned("second", [FIRST], seed=2), ranks=2)
     follower = job.start(rank=1, index=2)
     code, out = job.run(rank=0, index=2)
     assert code == 78
@@ -152,9 +104,9 @@ def test_other_ranks_are_refused_with_rank_0(store):
     assert "run the parent first" in job.record(rank=0, index=2)["error"]
 
 
-def test_a_signal_before_the_claim_waits_for_rank_0(store):
+def test_a_signal_before_the_claim_waits_for_rank_0(make_job):
     """A rank that left would make srun kill rank 0, and rank 0 would wait for a rank that never comes."""
-    job = Job(store, planned("slow", seed=4, steps=200, step_s=0.05), ranks=2)
+    job = make_job(planned("slow", seed=4, steps=200, step_s=0.05), ranks=2)
     early = job.start(rank=1, PYTHONUNBUFFERED="1")
     wait_until(lambda: _takes_signals(early.pid))
     early.send_signal(signal.SIGUSR2)
@@ -174,8 +126,8 @@ def _takes_signals(pid):
     return bool(int(caught, 16) & 1 << (signal.SIGUSR2 - 1))
 
 
-def test_ranks_stop_at_one_step_and_nobody_leaves_before_the_save(store):
-    job = Job(store, planned("slow", seed=4, steps=200, step_s=0.05, save_s=0.3), ranks=2)
+def test_ranks_stop_at_one_step_and_nobody_leaves_before_the_save(make_job):
+    job = make_job(planned("slow", seed=4, steps=200, step_s=0.05, save_s=0.3), ranks=2)
     ranks = [job.start(rank=rank) for rank in range(2)]
     wait_until(lambda: len(read_journal(job.folder().journal)) > 1)
     ranks[1].send_signal(signal.SIGUSR2)
@@ -186,8 +138,8 @@ def test_ranks_stop_at_one_step_and_nobody_leaves_before_the_save(store):
     assert job.record(rank=1)["at_ms"] >= newest(job.folder())["ended_at_ms"]
 
 
-def test_a_stage_stops_by_itself_before_the_time_limit(store):
-    job = Job(store, planned("slow", seed=4, steps=2000, step_s=0.02), policy={"signal_delay_s": 10})
+def test_a_stage_stops_by_itself_before_the_time_limit(make_job):
+    job = make_job(planned("slow", seed=4, steps=2000, step_s=0.02), policy={"signal_delay_s": 10})
     code, _ = job.run(SLURM_JOB_END_TIME=str(int(time.time()) + 18), PATH="")
     assert code == 75
     record = job.record()
@@ -201,14 +153,10 @@ def test_a_stop_during_the_guard_claims_nothing(store):
     stop.set("SIGTERM")
     launch = Launch(nonce="12_1.0", slurm=allocation())
     batch = make_batch(store, [FIRST])
-    element = element_of(batch)
+    element = read_element(batch, 1)[0]
     ending = Execution(element=element, store=store, launch=launch, stop=stop).run()
     assert (ending.code, ending.cause, ending.stopped_by) == (75, "signal", "SIGTERM")
     assert attempts(store.stage(FIRST.folder)) == []
-
-
-def element_of(batch):
-    return read_element(batch, 1)[0]
 
 
 def test_a_batch_that_the_launcher_has_just_written_elsewhere_comes_into_sight(store):
@@ -223,8 +171,8 @@ def test_a_batch_that_the_launcher_has_just_written_elsewhere_comes_into_sight(s
     appearing.join()
 
 
-def test_a_hung_stage_ends_itself_with_the_stacks(store):
-    job = Job(store, planned("hung", seed=5, steps=9, hang_at=2), policy={"hang_min": 0.02})
+def test_a_hung_stage_ends_itself_with_the_stacks(make_job):
+    job = make_job(planned("hung", seed=5, steps=9, hang_at=2), policy={"hang_min": 0.02})
     code, out = job.run()
     assert code == 1
     assert "no progress for" in out
@@ -233,8 +181,8 @@ def test_a_hung_stage_ends_itself_with_the_stacks(store):
     assert newest(job.folder())["outcome"] == "failed"
 
 
-def test_a_killed_rank_leaves_no_record_and_the_other_one_says_that_it_lost_it(store):
-    job = Job(store, planned("killed", seed=5, steps=9, kill_at=2, rank=1), ranks=2)
+def test_a_killed_rank_leaves_no_record_and_the_other_one_says_that_it_lost_it(make_job):
+    job = make_job(planned("killed", seed=5, steps=9, kill_at=2, rank=1), ranks=2)
     ranks = [job.start(rank=rank) for rank in range(2)]
     assert ranks[1].wait(120) == -signal.SIGKILL
     assert ranks[0].wait(120) == 1
@@ -244,8 +192,8 @@ def test_a_killed_rank_leaves_no_record_and_the_other_one_says_that_it_lost_it(s
     assert [rank.wait(120) for rank in again] == [0, 0], "it is killed once only"
 
 
-def test_an_exception_is_recorded_by_its_rank(store):
-    job = Job(store, planned("fails", seed=5, steps=9, fail_at=2, rank=1), ranks=2)
+def test_an_exception_is_recorded_by_its_rank(make_job):
+    job = make_job(planned("fails", seed=5, steps=9, fail_at=2, rank=1), ranks=2)
     ranks = [job.start(rank=rank) for rank in range(2)]
     assert [rank.wait(120) for rank in ranks] == [1, 1]
     record = job.record(rank=1)
@@ -253,16 +201,16 @@ def test_an_exception_is_recorded_by_its_rank(store):
     assert record["error"] == "RuntimeError: the probe fails at step 2, as its config asks"
 
 
-def test_another_number_of_ranks_is_bad_input(store):
-    job = Job(store, FIRST, ranks=2)
+def test_another_number_of_ranks_is_bad_input(make_job):
+    job = make_job(FIRST, ranks=2)
     code, out = job.run(SLURM_NTASKS="1")
     assert code == 2
     assert "is made for 2 ranks, but 1 were started on n1" in out
     assert job.record()["cause"] == "bad_input"
 
 
-def test_other_code_is_refused(store):
-    job = Job(store, FIRST)
+def test_other_code_is_refused(make_job):
+    job = make_job(FIRST)
     record = read_json(job.batch.elements)
     write_json(job.batch.elements, {**record, "code": "0" * 64, "slurm": {**record["slurm"], "snapshot": "/snap"}})
     code, out = job.run()
@@ -271,69 +219,12 @@ def test_other_code_is_refused(store):
     assert job.record()["cause"] == "refused"
 
 
-def test_a_part_of_slurms_variables_is_bad_input(store):
-    assert Job(store, FIRST).run(SLURM_LOCALID="")[0] == 2
+def test_a_part_of_slurms_variables_is_bad_input(make_job):
+    assert make_job(FIRST).run(SLURM_LOCALID="")[0] == 2
 
 
-def outdated(store, stage):
-    """A folder of this stage that was made from other inputs."""
-    folder = store.prepare_folder(stage.folder, "probe")
-    write_json(folder.inputs, {"inputs": {"before": [{"id": "x", "digest": "0" * 64}]}})
-    return folder
-
-
-def test_what_was_made_from_other_inputs_is_set_aside(store):
-    folder = outdated(store, FIRST)
-    (folder.checkpoints / "state.json").write_text('{"step": 3, "value": "of the old inputs", "journal": 0}')
-    job = Job(store, FIRST)
-    code, out = job.run()
-    assert code == 0
-    assert f"the old folder is now {FIRST.folder}~1" in out
-    assert read_json(job.folder().done)["generation"] == 2
-    assert len(read_journal(job.folder().journal)) == 3, "not gone on from the old checkpoint"
-
-
-def test_it_is_not_set_aside_while_it_runs(store):
-    folder = outdated(store, FIRST)
-    claim(folder, "another", {})
-    job = Job(store, FIRST)
-    code, out = job.run()
-    assert code == 75
-    assert "is running elsewhere" in out
-    assert [path.name for path in folder.root.parent.iterdir()] == [FIRST.folder]
-
-
-def test_of_two_that_would_set_it_aside_one_does(store, monkeypatch):
-    """The other one was as far, and comes a moment later: what it would rename is the new folder."""
-    outdated(store, FIRST)
-    batch = make_batch(store, [FIRST])
-    element = element_of(batch)
-    raced = []
-
-    def slower(self, name, number):
-        if not raced:
-            raced.append(number)
-            other = Launch(nonce="13_1.0", slurm=allocation())
-            assert Execution(element=element, store=store, launch=other, stop=StopFlag()).run().code == 0
-        return set_aside(self, name, number)
-
-    set_aside = type(store).set_aside
-    monkeypatch.setattr(type(store), "set_aside", slower)
-    mine = Execution(element=element, store=store, launch=Launch(nonce="12_1.0", slurm=allocation()), stop=StopFlag())
-    assert mine.run().code == 0
-    assert sorted(path.name for path in store.stage("").root.iterdir()) == [FIRST.folder, f"{FIRST.folder}~1"]
-    assert len(attempts(store.stage(FIRST.folder))) == 1, "it found the stage done"
-
-
-def test_a_queue_on_this_machine_is_still_refused(store):
-    outdated(store, FIRST)
-    element = element_of(make_batch(store, [FIRST]))
-    with pytest.raises(RefusedError, match="submit again"):
-        Execution(element=element, store=store, launch=Launch(nonce="n"), stop=StopFlag()).run()
-
-
-def test_a_record_that_cannot_be_written_costs_nothing_else(store, monkeypatch, capsys):
-    job = Job(store, FIRST)
+def test_a_record_that_cannot_be_written_costs_nothing_else(make_job, monkeypatch, capsys):
+    job = make_job(FIRST)
     (job.batch.root / "ranks").rmdir()
     (job.batch.root / "ranks").write_text("a file where a folder should be")
     for name, value in job_environment().items():
@@ -344,13 +235,13 @@ def test_a_record_that_cannot_be_written_costs_nothing_else(store, monkeypatch, 
 
 def test_a_superseded_attempt_ends_as_one_that_runs_elsewhere(store, monkeypatch):
     monkeypatch.setattr(Claim, "owns", lambda self: False)
-    element = element_of(make_batch(store, [FIRST]))
+    element = read_element(make_batch(store, [FIRST]), 1)[0]
     ending = Execution(element=element, store=store, launch=Launch(nonce="n"), stop=StopFlag()).run()
     assert (ending.code, ending.cause) == (75, "elsewhere")
 
 
 def test_a_follower_gives_up_in_the_end(store, monkeypatch):
     monkeypatch.setattr(execution, "CLAIM_WAIT_S", 0.1)
-    element = element_of(make_batch(store, [FIRST]))
+    element = read_element(make_batch(store, [FIRST]), 1)[0]
     with pytest.raises(execution.ElsewhereError, match="rank 1 saw no claim"):
         Execution(element=element, store=store, launch=Launch(rank=1, ranks=2, nonce="n"), stop=StopFlag()).run()

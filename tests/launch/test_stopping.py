@@ -15,15 +15,9 @@ from launch.running.claims import claim
 from launch.running.heartbeat import beating
 from launch.running.stopping import TIME_LIMIT, StopFlag, stopping_before
 from launch.running.watchdog import watching
+from tests.waiting import wait_until
 from vssl.artifacts import StageFolder
 from vssl.run import Run
-
-
-def wait_until(condition, timeout_s=120.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.01)
 
 
 def test_the_first_signal_is_the_reason():
