@@ -43,7 +43,7 @@ POINTS = {
         f"{PROBES}:test_a_plain_probe_trains_two_tensors_and_statistics_move_only_if_they_may",
     ],
     12: [
-        "tests.vssl.nn.test_folding:test_sums_over_views_in_any_order_equal_the_originals",
+        "tests.vssl.evals.test_scores_of_videos:test_views_in_any_order_equal_the_originals",
         f"{VIEWS}:test_ten_clips_in_three_crops_are_thirty_views_the_same_every_time",
         f"{FILES}:test_a_classifier_of_the_original_is_tested_without_training",
     ],
@@ -83,7 +83,7 @@ GOLDENS = {
     "lr_schedule": f"{OPTIM}:test_joined_cosine_golden",
     "memory_*": f"{STEPS}:test_point_03_memory_golden",
     "mixup": f"{MIXUP}:test_mixed_clips_targets_and_draws_equal_the_originals",
-    "multiview_ensemble": "tests.vssl.nn.test_folding:test_sums_over_views_in_any_order_equal_the_originals",
+    "multiview_ensemble": "tests.vssl.evals.test_scores_of_videos:test_views_in_any_order_equal_the_originals",
     "retrieval": f"{KNN}:test_retrieval_golden",
     "spatial_sampling": "tests.vssl.data.test_crops:test_fgkvmem_crops_equal_the_originals",
     "temporal_sampling": f"{TIMES}:test_spread_frames_equal_the_originals",

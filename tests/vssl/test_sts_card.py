@@ -7,8 +7,8 @@ from tests.cards import assert_files_have_tests, assert_tests_are_there
 BACKBONES, STS = "tests.vssl.backbones.test_sts_backbones", "tests.vssl.nn.test_sts"
 BACKBONES_GOLDENS = f"{BACKBONES}_goldens"
 STAGES, FILES = "tests.vssl.stages.test_image_pretraining", "tests.vssl.test_published_sts"
-SEGMENTS, CROPS, FOLDING = (
-    f"tests.vssl.{name}" for name in ("data.test_sampling_segments", "data.test_crops", "nn.test_folding")
+SEGMENTS, CROPS, SCORES = (
+    f"tests.vssl.{name}" for name in ("data.test_sampling_segments", "data.test_crops", "evals.test_scores_of_videos")
 )
 OPTIM, BCE = "tests.vssl.test_optim", "tests.vssl.losses.test_binary_cross_entropy:test_point_13_golden"
 LAMB, MCA = "tests.vssl.test_lamb", "tests.vssl.evals.test_mean_class_accuracy:test_point_11_golden"
@@ -41,8 +41,8 @@ POINTS = {
         "tests.vssl.data.test_sts_views:test_point_10_three_squares_start_end_middle_each_with_all_clips",
         f"{CROPS}:test_three_crops_equal_the_originals",
         f"{STAGES}:test_point_10_views_are_averaged_as_asked_for",
-        f"{FOLDING}:test_averages_of_views_equal_the_originals",
-        f"{FOLDING}:test_averaged_probabilities_sum_to_one",
+        f"{SCORES}:test_averages_of_views_equal_the_originals",
+        f"{SCORES}:test_averaged_probabilities_sum_to_one",
     ],
     11: [MCA],
     12: [f"{OPTIM}:test_sts_point_12_fine_tuning_golden", f"{OPTIM}:test_sts_point_12_images_golden"],
@@ -71,7 +71,7 @@ GOLDENS = {
     "repeat_aug": REPEATS,
     "sampling": f"{SEGMENTS}:test_test_clips_equal_the_originals",
     "sts_conv": f"{STS}:test_point_01_golden",
-    "views": f"{FOLDING}:test_batches_for_the_backbone_equal_the_originals",
+    "views": f"{SCORES}:test_a_network_sees_the_clips_that_the_originals_sees",
 }
 
 

@@ -70,7 +70,7 @@ POINTS = {
     ],
     15: [
         f"{CROPS}:test_point_15_video_transformer_crops_equal_the_originals",
-        "tests.vssl.nn.test_folding:test_averages_of_views_equal_the_originals",
+        "tests.vssl.evals.test_scores_of_videos:test_averages_of_views_equal_the_originals",
         f"{STAGES}:test_point_15_a_classifier_of_other_classes_leaves_its_backbone",
     ],
 }
