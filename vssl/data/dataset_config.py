@@ -142,7 +142,12 @@ class DatasetConfig:
         since="0.2",
         neutral=None,
     )
-
+    subset: bool = knob(
+        False,
+        doc="hmdb51: fewer classes or videos than published are meant; else split files that are lost are an error",
+        since="0.2",
+        neutral=False,
+    )
     generated_images: GeneratedImagesConfig | None = knob(
         None, doc="make images instead of reading a folder", since="0.2", neutral=None
     )

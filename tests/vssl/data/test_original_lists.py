@@ -3,6 +3,7 @@
 Files are empty: what is tested is which class, which number and which split each of them gets.
 """
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -54,12 +55,23 @@ def test_hmdb51_has_51_classes_of_3570_training_and_1530_test_videos(hmdb51: Pat
     assert len(HMDB51) == 51
     assert list(found.classes) == sorted(HMDB51), "in order of their names, not in which a disk lists them"
     assert Counter(entry.split for entry in found.entries) == {"train": 3570, "test": 1530}
-    assert not any("published" in note for note in found.notes)
     for entry in found.entries:
         assert (hmdb51 / entry.path).is_file(), "the original's paths name folders that do not exist"
         assert found.classes[entry.label] == Path(entry.path).parent.name
     per_class = Counter((entry.label, entry.split) for entry in found.entries)
     assert set(per_class.values()) == {70, 30}
+
+
+def test_hmdb51_without_some_split_file_is_refused_and_accepted_by_name(hmdb51: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(hmdb51, tmp_path / "hmdb51"))
+    (root / "testTrainMulti_7030_splits" / "wave_test_split1.txt").unlink()
+    with pytest.raises(ConfigError, match=r"name 50 classes, 0 of them .* 51 are published: .*dataset\.subset=true"):
+        listed(root, layout="hmdb51")
+    assert len(listed(root, layout="hmdb51", subset=True).classes) == 50
+    lines = root / "testTrainMulti_7030_splits" / "walk_test_split2.txt"
+    lines.write_text(lines.read_text().partition("\n")[2])
+    with pytest.raises(ConfigError, match=r"name 51 classes, 1 of them .* than 70 train and 30 test .*walk"):
+        listed(root, layout="hmdb51", fold=2)
 
 
 def test_hmdb51_keeps_classes_apart_that_begin_alike(hmdb51: Path) -> None:

@@ -43,7 +43,7 @@ NAMED = {
 def test_every_named_dataset_builds_and_reads_its_miniature(name: str, root: Path) -> None:
     mapping = load_plain(CONFIGS / f"{name}.yaml")["dataset"]
     assert mapping["name"] == name
-    config = build(DatasetConfig, mapping)
+    config = build(DatasetConfig, mapping | {"subset": True})
     if name in NAMED:
         make, count = NAMED[name]
         assert len(find_videos(config, make(root)).entries) == count
@@ -111,7 +111,7 @@ def hmdb51(root: Path) -> Path:
 
 
 def test_hmdb51(hmdb51: Path) -> None:
-    found = Prepared(hmdb51, layout="hmdb51")
+    found = Prepared(hmdb51, layout="hmdb51", subset=True)
     assert found.record["classes"] == ["brush_hair", "catch", "shoot_ball", "shoot_bow"]
     codes = {"1": "train", "2": "test"}
     assert found.labels() == {
@@ -123,21 +123,23 @@ def test_hmdb51(hmdb51: Path) -> None:
     # the published splits keep a film's clips apart within a class only
     assert groups["videos/shoot_ball/Two_Towers_6_shoot_ball_u_nm_np1_fr_med_1.avi"] == "shoot_ball/Two_Towers_6"
     assert "fold 1; 1 videos are in neither of its splits" in found.report["notes"]
-    assert find_videos(DatasetConfig(name="d", path=str(hmdb51)), hmdb51).layout == "hmdb51", "recognised, too"
+    assert find_videos(DatasetConfig(name="d", path=str(hmdb51), subset=True), hmdb51).layout == "hmdb51", (
+        "recognised, too"
+    )
 
 
 def test_hmdb51_lines_and_files_that_are_not_there(hmdb51: Path) -> None:
     for lists in (hmdb51 / "testTrainMulti_7030_splits").glob("*_split2.txt"):
         lists.unlink()
     with pytest.raises(ConfigError, match=r"no <class>_test_split2.txt in .*fold is 1, 2 or 3"):
-        Prepared(hmdb51, layout="hmdb51", fold=2)
+        Prepared(hmdb51, layout="hmdb51", fold=2, subset=True)
     name = next(clip for clip in HMDB51 if clip.startswith("catch/Goal"))
     (hmdb51 / "videos" / name).unlink()
-    found = Prepared(hmdb51, layout="hmdb51", max_missing_share=0.2)
+    found = Prepared(hmdb51, layout="hmdb51", subset=True, max_missing_share=0.2)
     assert [one["path"] for one in found.report["missing"]] == [f"videos/{name}"]
     write(hmdb51, "testTrainMulti_7030_splits/catch_test_split1.txt", "a_catch_f_cm_np1_ba_bad_3.avi 3")
     with pytest.raises(ConfigError, match=r"catch_test_split1.txt:1: .* expected `<video>.avi 0`, `1` or `2`"):
-        Prepared(hmdb51, layout="hmdb51")
+        Prepared(hmdb51, layout="hmdb51", subset=True)
 
 
 # --- Kinetics: annotations/{train,val,test}.csv, <split>/<class>/<id>_<start>_<end>.mp4 or flatter, many missing

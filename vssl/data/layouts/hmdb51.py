@@ -14,7 +14,7 @@ from vssl.data.layouts.places import Folders, find_rule
 from vssl.data.listing import Entry, Listing
 
 _SPLITS = {"1": "train", "2": "test", "0": ""}
-_PUBLISHED = {"train": 70, "test": 30}  # videos of each of the 51 classes
+_CLASSES, _PUBLISHED = 51, {"train": 70, "test": 30}  # and the videos of each
 # <source>_<class>_<body part>_<camera>_np<people>_<view>_<quality>_<number>.avi
 _ENDING = re.compile(r"_[fulh]_(cm|nm)_np\d+_(fr|ba|le|ri)_(goo|med|bad)_\d+\.\w+$")
 
@@ -34,7 +34,7 @@ def _class(path: Path, fold: int) -> str:
 def from_splits(config: DatasetConfig, root: Path) -> Listing:
     """
     Raises:
-        ConfigError: no split files, or a line that is none of theirs.
+        ConfigError: no split files, a line that is none of theirs, or not the classes and counts that are published.
     """
     files = split_files(root, config.fold)
     if not files:
@@ -63,11 +63,13 @@ def from_splits(config: DatasetConfig, root: Path) -> Listing:
         for path, (name, video, split, where) in zip(written, named)
     )
     notes = [f"fold {config.fold}; {unused} videos are in neither of its splits"]
-    short = [name for name in classes if any(_count(named, name, split) != n for split, n in _PUBLISHED.items())]
-    if short or len(classes) != 51:
-        notes.append(
-            f"published: 51 classes of 70 training and 30 test videos; here {len(classes)} classes, "
-            f"{len(short)} of them with other numbers"
+    other = [name for name in classes if any(_count(named, name, split) != n for split, n in _PUBLISHED.items())]
+    if (other or len(classes) != _CLASSES) and not config.subset:
+        raise ConfigError(
+            f"dataset {config.name}: the split files in {files[0].parent} name {len(classes)} classes, {len(other)} of "
+            f"them with other counts than {' and '.join(f'{n} {split}' for split, n in _PUBLISHED.items())} videos"
+            + (f" (the first is {other[0]})" if other else "")
+            + f"; {_CLASSES} are published: unpack them again, or set data.dataset.subset=true if it is meant"
         )
     return Listing("hmdb51", tuple(classes), entries, notes=tuple(notes))
 
