@@ -93,31 +93,35 @@ def test_evaluations_have_the_published_values(sweep: str, net: str) -> None:
         "name": "short-side", "short_side": sides, "flip_probability": 0.5, "jitter_probability": 1.0,
         "jitter": [0.4, 0.4, 0.4, 0.1], "grey_probability": 0.2,
     }  # fmt: skip
-    views = {"num_clips": 10, "num_crops": 3, "crop_size": side, "legacy_views": None}
+    views = {
+        "num_clips": 10, "num_crops": 3, "crop_size": side, "short_side": side, "rounding": "fgkvmem",
+        "legacy_views": None,
+    }  # fmt: skip
+    tenths = {"sampling": {"name": "timed", "target_fps": 30.0, "compat_short_of_end": True}}
     sgd = {"name": "sgd", "momentum": 0.9, "nesterov": True, "weight_decay": 0.0, "larc": None}
     for dataset in TESTS:
         of = {kind: plan[f"{kind}-{dataset}-fgkvmem-{net}"].config for kind in ("linear", "finetune", "multiview")}
         assert {config["data"]["dataset"]["name"] for config in of.values()} == {dataset}
         expected = {
             "epochs": 200, "global_batch_size": 32, "seed": 0, "dropout": 0.5, "label_smoothing": 0.1,
-            "precise_bn_batches": 200, "bn_group_size": 32, "backbone_lr_ratio": 1.0, "data": seen, "augment": augment,
+            "precise_bn_batches": 200, "bn": "sync", "backbone_lr_ratio": 1.0, "data": seen, "augment": augment,
             "mixup": {"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "probability": 1.0, "cutmix_probability": 0.5},
             "optim": sgd | {"base_lr": 0.2},
             "schedule": {"name": "joined_cosine", "final_lr": 0.0, "warmup_epochs": 5, "warmup_start_lr": 0.001},
         }  # fmt: skip
         assert nested(of["finetune"], expected) == expected
         expected = {
-            "epochs": 100, "global_batch_size": 32, "seed": 0, "head": "plain", "trunk": "eval", "data": seen,
+            "epochs": 100, "global_batch_size": 32, "seed": 0, "head": "plain", "trunk": "eval", "data": seen | tenths,
             "augment": augment, "test_view": views, "optim": sgd | {"base_lr": 0.1},
             "schedule": {"name": "joined_cosine", "final_lr": 0.0, "warmup_epochs": 5, "warmup_start_lr": 0.0001},
         }  # fmt: skip
         assert nested(of["linear"], expected) == expected
-        expected = {"data": seen, "test_view": views, "test_crops": "centre", "scores": "mean"}
+        expected = {"data": seen | tenths, "test_view": views, "test_crops": "centre", "scores": "mean"}
         assert nested(of["multiview"], expected) == expected
         config = plan[f"retrieval-{dataset}-fgkvmem-{net}"].config
         expected = {
             "gallery": "centre-clip", "features": "raw", "ks": [1, 5, 10, 20, 50], "data": seen,
-            "test_view": views | {"num_crops": 1},
+            "test_view": views | {"num_crops": 1, "crop_size": 0},
         }  # fmt: skip
         assert nested(config, expected) == expected
 

@@ -63,7 +63,7 @@ class LinearProbe(nn.Module):
 
     @torch.no_grad()
     def pooled(self, clips: Tensor) -> Tensor:
-        """(B, 3, T, H, W) -> (B, F) unit features."""
+        """(B, 3, T, H, W) -> (B, F) features, as the head takes them."""
         return self.head.pool(self.backbone(clips))
 
     def classify(self, pooled: Tensor) -> Tensor:

@@ -196,13 +196,19 @@ def test_a_square_is_cut_from_the_scaled_frame(height: int, width: int, at: floa
 
 
 def test_ten_clips_in_three_crops_are_thirty_views_the_same_every_time() -> None:
-    maker = view_for_testing(TestViewConfig(centre_crop=0, num_clips=10, num_crops=3, crop_size=20), 16)
-    frames = picture(24, 40, frames=100)
+    config = TestViewConfig(num_clips=10, num_crops=3, short_side=20, rounding="fgkvmem", crop_size=20)
+    maker = view_for_testing(config, 16)
+    frames = picture(24, 41, frames=100)
     views = [finished(view, frames[torch.from_numpy(view.indices)], 0) for view in drawn(maker, "v", frames=100)]
     assert len({view.numpy().tobytes() for view in views}) == 30
     assert {tuple(view.shape) for view in views} == {(3, 4, 20, 20)}
     again = drawn(maker, "another", frames=100)
     assert all(torch.equal(finished(b, frames[torch.from_numpy(b.indices)], 0), a) for a, b in zip(views, again))
+    scaled = augment.resize(frames.permute(0, 3, 1, 2), 20, 34, "bilinear", antialias=False)  # 41 / 24 * 20 = 34.2
+    for start, view in zip((0, 14, 7), views[::10]):
+        assert torch.equal(
+            view, augment.to_view(scaled[drawn(maker, "v", frames=100)[0].indices, :, :, start : start + 20])
+        )
 
 
 def test_legacy_views_are_random_squares_of_the_training_size() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.goldens import golden, golden_tensors
 from vssl.data.crops import Box, CropDraw, before_resize, centre_box, scaled_size, three_crops, widest_box
 from vssl.data.views import augment
+from vssl.data.views.resized_views import ScaledSquare
 
 FGKV_AREA, FGKV_ASPECT = (0.2, 0.766), (0.75, 1.3333)
 CARL_AREA, CARL_ASPECT = (0.8, 1.0), (3 / 4, 4 / 3)
@@ -58,7 +59,9 @@ def test_three_crops_equal_the_originals() -> None:
     table = golden("spatial_sampling", "fgkvmem")["uniform_crop"]
     assert len(table)
     for height, width, side, number, top, left in table.tolist():
-        assert three_crops(height, width, side, halves="nearest")[number] == (top, left, side, side)
+        frames = torch.randint(0, 256, (1, height, width, 3), dtype=torch.uint8)
+        square = ScaledSquare(np.arange(1), side, min(height, width), number, "fgkvmem").crop(frames)
+        assert torch.equal(square, augment.to_planes(frames)[..., top : top + side, left : left + side])
     numbers = golden("views", "sts")
     shapes = [key.removesuffix("_imgs") for key in numbers if key.startswith("three_") and key.endswith("_imgs")]
     assert shapes

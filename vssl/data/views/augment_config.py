@@ -6,6 +6,8 @@ from typing import Literal
 from vssl.config import knob
 from vssl.data.views.rand_augment_config import RandAugmentConfig
 
+TestRounding = Literal["sts", "fgkvmem"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TwoViewAugmentConfig:
@@ -81,8 +83,9 @@ class ClipPairAugmentConfig:
     blur_sigma: tuple[float, float] = knob((0.1, 2.0), doc="its deviation, pixels of the video: least, most", above=0)
     gap: tuple[float, float] | None = knob(
         None,
-        doc="frames of the video from the end of one clip to the start of the other: least, most; below 0 they "
-        "overlap. In 100 draws one fits, or the last is taken. null: any, as published",
+        doc="frames of the video from the last one shown of a clip to the first of the other (the original counts from "
+        "the end of the span, up to a frame later): least, most; below 0 they overlap. In 100 draws one fits, or the "
+        "last is taken. null: any, as published",
         since="0.2",
         neutral=None,
     )
@@ -254,11 +257,18 @@ class TestViewConfig:
     short_side: int = knob(
         0,
         doc="short side that frames are scaled to, bilinear and without antialiasing, before squares of the view's own "
-        "side are cut, the middle one last: STS, and the one of TimeSformer; 0: squares of the frame as it is, "
-        "which are then resized",
+        "side are cut, the middle one last: STS, FGKVMem, and the one of TimeSformer; 0: squares of the frame as it "
+        "is, which are then resized",
         at_least=0,
         since="0.2",
         neutral=0,
+    )
+    rounding: TestRounding = knob(
+        "sts",
+        doc="of the scaled frame's longer side and the middle's place, with short_side: sts rounds the side to the "
+        "nearest pixel and the place down, fgkvmem the side down and the place up",
+        since="0.2",
+        neutral="sts",
     )
     legacy_views: tuple[int, int] | None = knob(
         None,

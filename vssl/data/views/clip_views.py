@@ -101,7 +101,7 @@ class ClipPairView:
 
 
 def gap(one: Indices, other: Indices) -> float:
-    """Frames from the last one of the earlier clip to the first of the later one; negative where they overlap."""
+    """Frames from the last shown one of the earlier clip to the first of the later one; negative where they overlap."""
     earlier, later = sorted((one, other), key=lambda clip: float(clip[0]))
     return float(later[0] - earlier[-1])
 

@@ -1,8 +1,10 @@
-"""Views of STS: frames are scaled first and cropped then, in the arithmetic of its public code.
+"""Views of STS, and FGKVMem's for testing: frames are scaled first and cropped then, rounded as their public codes do.
 
-In training both are one crop and one resize of the frame as decoded, which is what the crop of the scaled frame covers.
+In STS's training both are one crop and one resize of the frame as decoded, which is what the crop of the scaled frame
+covers.
 
-Source: STS (Li et al., ECCV 2022) and mmaction2, on which its public code stands.
+Sources: STS (Li et al., ECCV 2022) and mmaction2, on which its public code stands; FGKVMem (Li et al., ACM Multimedia
+2023) and PySlowFast.
 """
 
 from collections.abc import Sequence
@@ -10,11 +12,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vssl.data.crops import CropDraw, before_resize, centre_box, first_box, scaled_size, three_crops
+from vssl.data.crops import CropDraw, Rounding, before_resize, centre_box, first_box, scaled_size, three_crops
 from vssl.data.sampling.dense import Indices
 from vssl.data.sampling.samplers import VideoClips
 from vssl.data.views import augment
-from vssl.data.views.augment_config import ResizedCropAugmentConfig, TestViewConfig
+from vssl.data.views.augment_config import ResizedCropAugmentConfig, TestRounding, TestViewConfig
 from vssl.data.views.clip_views import draw_sized_crops
 from vssl.data.views.drawn import AllShown, DrawnView, Streams, draw_coin
 from vssl.data.views.looks import Look
@@ -68,6 +70,7 @@ class ScaledSquare(AllShown):
     side: int
     short_side: int
     place: int | None  # of the squares at the start, the middle and the end of the longer side; None: the centre
+    rounding: TestRounding = "sts"
 
     @property
     def look(self) -> Look:
@@ -75,11 +78,13 @@ class ScaledSquare(AllShown):
 
     def crop(self, frames: Tensor) -> Tensor:
         planes = augment.to_planes(frames)
-        height, width = scaled_size(planes.shape[-2], planes.shape[-1], self.short_side, "nearest")
+        sts = self.rounding == "sts"
+        height, width = scaled_size(planes.shape[-2], planes.shape[-1], self.short_side, "nearest" if sts else "down")
         planes = augment.resize(planes, height, width, "bilinear", antialias=False)
+        halves: Rounding = "down" if sts else "nearest"
         if self.place is None:
-            return augment.crop(planes, centre_box(height, width, self.side, self.side))
-        return augment.crop(planes, three_crops(height, width, self.side, even=True)[self.place])
+            return augment.crop(planes, centre_box(height, width, self.side, self.side, halves=halves))
+        return augment.crop(planes, three_crops(height, width, self.side, halves=halves, even=sts)[self.place])
 
 
 @dataclass(frozen=True)
@@ -92,5 +97,7 @@ class ScaledTestView:
     def draw(self, streams: Streams, clips: VideoClips) -> Sequence[DrawnView]:
         shown = clips.spread(self.config.num_clips)
         places = [None] if self.config.num_crops == 1 else _ORDER
-        side = self.config.crop_size or self.crop_size
-        return [ScaledSquare(clip, side, self.config.short_side, place) for place in places for clip in shown]
+        config, side = self.config, self.config.crop_size or self.crop_size
+        return [
+            ScaledSquare(clip, side, config.short_side, place, config.rounding) for place in places for clip in shown
+        ]
