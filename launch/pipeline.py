@@ -27,6 +27,7 @@ from launch.exit_codes import BAD_INPUT, DONE, TRY_AGAIN
 from launch.plan import Plan
 from launch.planning.command_line import ACTIONS, EXECUTORS, FLAGS, KEYS, CommandLine, parse
 from launch.planning.planner import make_plan
+from launch.planning.ranks import check_ranks
 from launch.planning.selection import Selection, select, without_absent, without_idle
 from launch.planning.splits import check_splits
 from launch.running.half_trained import check_half_trained
@@ -83,6 +84,8 @@ def _run(line: CommandLine) -> int:
         if line.action != "plan":
             plan = without_absent(plan, selection.run, _absent(plan, store))
         check_splits(plan, selection.run, store)
+        if executor not in ("local", "debug"):  # which take the ranks that a machine has
+            check_ranks(plan, selection.run)
         return plan, selection
 
     plan, selection = plan_and_select()
