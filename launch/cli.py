@@ -258,7 +258,7 @@ def transcode(
     """Copy a dataset's videos to small ones that are quick to read: `pipeline.py sweep=transcode data=DATA`."""
     from launch.pipeline import main as run_line
 
-    place = [] if path is None else [f"stages.all.data.dataset.path={path.expanduser().absolute()}"]
+    place = [] if path is None else [f"data.{data}={path.expanduser().absolute()}"]
     store = [] if root is None else [f"root={root}"]
     sys.exit(run_line(["sweep=transcode", f"data={data}", *place, *store, *(settings or ())]))
 

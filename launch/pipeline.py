@@ -156,7 +156,8 @@ def _prepare(plan: Plan, store: Store, *, on_slurm: bool) -> bool:
     for key in _absent(plan, store):
         raise ConfigError(
             f"dataset {plan.datasets[key]['name']} has no path on this machine; give one, as in "
-            "stages.all.data.dataset.path=/data/videos, or take data=/FOLDER, or scale=demo, which makes its own videos"
+            f"data.{plan.datasets[key]['name']}=/FOLDER, or take data=/FOLDER for all, or scale=demo, which makes its "
+            "own videos"
         )
     for key, dataset in plan.datasets.items():
         if is_made_here(dataset) or store.source_digest(key) is not None:

@@ -48,7 +48,7 @@ def test_from_the_published_folder_to_a_trained_network(data: str, tmp_path: Pat
     assert said.code == 0, said.err
     assert f"{data}: " in said.out
     only = f"only=[{','.join(stages)}]"
-    line = ("sweep=vicc_single", *SMOKE, f"data={data}", f"stages.all.data.dataset.path={videos}", only, *more)
+    line = ("sweep=vicc_single", *SMOKE, f"data={data}", f"data.{data}={videos}", only, *more)
     trained = run_here(*line, f"root={store}")
     assert trained.code == 0, trained.out + trained.err
     assert "preparing dataset" not in trained.out, "what was prepared by name is what the line reads"

@@ -32,6 +32,7 @@ class CommandLine:
     executor: str = "auto"
     cluster: str | None = None
     data: str | None = None  # a name in configs/data, or an absolute folder
+    folders: Mapping[str, Path] = field(default_factory=dict)  # name of a dataset -> where it lies
     root: Path | None = None
     only: tuple[str, ...] = ()
     from_: tuple[str, ...] = ()
@@ -64,7 +65,7 @@ def parse(arguments: Sequence[str], cwd: Path) -> CommandLine:
         top = key.partition(".")[0]
         if top not in KEYS:
             raise ConfigError(f"unknown key `{top}` in `{text}`{nearest(top, KEYS)}; accepted: {', '.join(KEYS)}")
-        if top not in ("grid", "stages", "store") and "." in key:
+        if top not in ("data", "grid", "stages", "store") and "." in key:
             raise ConfigError(f"`{text}`: `{top}` takes a value, as in {top}=...")
         if key in given:
             raise ConfigError(f"`{key}` is given twice: {given[key]!r} and {value!r}; keep one")
@@ -83,6 +84,9 @@ def parse(arguments: Sequence[str], cwd: Path) -> CommandLine:
         executor=_choice(given, "executor", EXECUTORS),
         cluster=_text(given, "cluster", "") or None,
         data=_data(_text(given, "data", ""), cwd),
+        folders={
+            key.removeprefix("data."): _folder(value, key, cwd) for key, value in given.items() if key[:5] == "data."
+        },
         root=_folder(given["root"], "root", cwd) if given.get("root") is not None else None,
         only=_selectors(given, "only"),
         from_=_selectors(given, "from"),

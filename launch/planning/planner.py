@@ -54,9 +54,10 @@ def make_plan(
         classes=ResourceClasses(templates.files("resources", checkout), overrides),
         scale=scale,
         data=line.data or scale.dataset(sweep.name) or sweep.data,
+        folders=line.folders,
         stages=line.stages,
     )
-    return Expansion(
+    plan = Expansion(
         sweep=sweep.name,
         scale=scale.name,
         elements=elements,
@@ -66,6 +67,18 @@ def make_plan(
         digest_of=digest_of,
         digest_of_file=_digest_of_file,
     ).plan()
+    _refuse_unread(line.folders, plan)
+    return plan
+
+
+def _refuse_unread(folders: Mapping[str, Path], plan: Plan) -> None:
+    names = {str(dataset["name"]) for dataset in plan.datasets.values()}
+    for name in folders:
+        if name not in names:
+            raise ConfigError(
+                f"data.{name}: no stage of this plan reads dataset `{name}`{nearest(name, names)}; they read: "
+                f"{', '.join(sorted(names))}"
+            )
 
 
 def _sweep_file(folder: Path, sweep: str) -> Path:

@@ -1,4 +1,4 @@
-"""Layers to configs: configs < recipe < template block < scale < `stages.` of the command line < grid value.
+"""Layers to configs: configs < folder of a dataset < recipe < template block < scale < `stages.` of the line < grid.
 
 In any layer, a key that is a group of configs/ with a name as its value chooses an option of that group; everything
 else patches values. All choices are known before Hydra composes, so a higher layer's choice never wipes out a value.
@@ -31,12 +31,14 @@ class Resolver:
         classes: ResourceClasses,
         scale: Scale,
         data: str | None,
+        folders: Mapping[str, Path],
         stages: Values,
     ) -> None:
         self._composer = composer
         self._classes = classes
         self._scale = scale
         self._data = data
+        self._folders = folders
         self._elements = tuple(elements)
         self._keys = {kind: keys(STAGES[kind].config_class()) for kind in {element.kind for element in self._elements}}
         self._line = self._split_by_selector(stages)
@@ -128,6 +130,9 @@ class Resolver:
             if not path.is_absolute():
                 raise ConfigError(f"data is `{folder}`; give an absolute folder (only `data=` itself takes others)")
             dataset = {"name": path.name, "path": str(path), "layout": "auto"}
+            plain = {**plain, "data": {**plain["data"], "dataset": dataset}}
+        elif "data" in groups and (place := self._folders.get(plain["data"]["dataset"]["name"])):
+            dataset = {**plain["data"]["dataset"], "path": str(place)}
             plain = {**plain, "data": {**plain["data"], "dataset": dataset}}
         for patch in patches:
             plain = merged(STAGES[element.kind].config_class(), plain, patch)

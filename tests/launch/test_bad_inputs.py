@@ -111,7 +111,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Row(
         "published size without its data",
         "sweep=vicc_single executor=local",
-        ("dataset ucf101 has no path", "stages.all.data.dataset.path=", "data=/FOLDER", "scale=demo"),
+        ("dataset ucf101 has no path", "data.ucf101=/FOLDER", "data=/FOLDER", "scale=demo"),
     ),
     Row(
         "queue no multiple of the batch",

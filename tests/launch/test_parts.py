@@ -172,5 +172,5 @@ def test_the_verb_is_the_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(pipeline, "main", lambda words: lines.append(list(words)) or 75)
     words = ["transcode", "ucf101", "scale=smoke", "--path", "/data/ucf", "--root", str(tmp_path)]
     assert CliRunner().invoke(app, words).exit_code == 75
-    place = "stages.all.data.dataset.path=/data/ucf"
+    place = "data.ucf101=/data/ucf"
     assert lines == [["sweep=transcode", "data=ucf101", place, f"root={tmp_path}", "scale=smoke"]]
