@@ -17,6 +17,7 @@ from launch.running.elements import create_batch, element
 from launch.running.execution import traceback_path
 from launch.running.guard import RefusedError
 from launch.status import code_mark
+from tests.waiting import wait_until
 from vssl.artifacts import create_json, read_json, sha256_text, write_json
 from vssl.config import ConfigError
 from vssl.run import read_journal
@@ -28,13 +29,6 @@ def command(batch, index):
 
 def environment(**more):
     return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **more}
-
-
-def wait_until(condition, timeout_s=120.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 def test_a_stage_leaves_its_whole_record(store, chain, run_stage):

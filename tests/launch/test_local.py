@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from launch.executors.local import execute
 from launch.plan import Resources
 from launch.running.claims import attempts, newest
 from launch.running.machine import Machine, gpus_of
+from tests.waiting import wait_until
 from vssl.artifacts import read_json, sha256_file, write_json
 from vssl.config import ConfigError
 from vssl.run import read_journal
@@ -45,13 +45,6 @@ def start(store):
         if child.poll() is None:
             child.kill()
         child.communicate()
-
-
-def wait_until(condition, timeout_s=120.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 def span(store, stage):

@@ -19,6 +19,7 @@ from launch.settle import Settlement
 from launch.store import Store
 from tests.launch.slurm_batches import ScriptedSlurm, allocation, job_environment, make_batch
 from tests.tracked import START_MS, Pipeline, free_port, mlflow_server
+from tests.waiting import wait_until
 from vssl.artifacts import write_json
 from vssl.run import read_journal
 from vssl.tracking import StageSync, needs_sync, sync
@@ -174,13 +175,6 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Any:
     return begin
 
 
-def until(condition: Any, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_a_running_stage_is_pushed_from_beside_it(server: str, root: Path, job: Any) -> None:
     pipeline = Pipeline(root)
     pipeline.attempt("single", 1)
@@ -189,7 +183,7 @@ def test_a_running_stage_is_pushed_from_beside_it(server: str, root: Path, job: 
     notes = pipeline.folder / "tracking" / f"pretrain-{pipeline.ids['single']}.json"
     with pushing_stage(pipeline.folder, "single", lambda: False, every_s=0.1):
         pipeline.checkpoint("single", 3, pipeline.log("single", range(3)))
-        until(lambda: notes.exists() and json.loads(notes.read_text())["step"] == 2)
+        wait_until(lambda: notes.exists() and json.loads(notes.read_text())["step"] == 2)
         pipeline.log("single", range(3, 5))
         pipeline.attempt("single", 1, "done")
         pipeline.done("single", {"loss_last": 0.2})
@@ -245,11 +239,11 @@ def test_it_ends_with_a_job_that_was_killed(root: Path, job: Any) -> None:
     )
     with subprocess.Popen([sys.executable, "-c", program, str(pipeline.folder)]) as victim:
         children = Path(f"/proc/{victim.pid}/task/{victim.pid}/children")
-        until(lambda: children.read_text().strip() != "")
+        wait_until(lambda: children.read_text().strip() != "")
         child = Path("/proc") / children.read_text().strip()
-        until(lambda: b"launch.running.push" in (child / "cmdline").read_bytes())
+        wait_until(lambda: b"launch.running.push" in (child / "cmdline").read_bytes())
         victim.kill()
-    until(lambda: not child.exists() or "State:\tZ" in (child / "status").read_text())
+    wait_until(lambda: not child.exists() or "State:\tZ" in (child / "status").read_text())
 
 
 def test_who_comes_after_a_killed_job_pushes_once(server: str, root: Path, job: Any) -> None:
@@ -286,7 +280,7 @@ def test_five_restarts_of_four_ranks_are_one_run(
         write_json(batch / "elements.json", record)
         ranks = [_rank(batch, rank, restart, server) for rank in range(4)]
         if restart < 5:
-            until(_grows(store.stage(second.folder).journal, note))
+            wait_until(_grows(store.stage(second.folder).journal, note))
             for rank in ranks:
                 rank.send_signal(signal.SIGTERM)
         assert {rank.wait(120) for rank in ranks} == {75 if restart < 5 else 0}
