@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from launch.plan import Plan
+from launch.slurm.snapshot import snapshot
+from launch.store import Store
+from tests.slurm.lines import Line
 from tests.slurm.sandbox import DEFAULT, PACKAGES, Sandbox, Variant
 
 HERE = Path(__file__).parent
@@ -54,3 +58,21 @@ def sandbox_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[V
             return running[variant]
 
         yield of
+
+
+@pytest.fixture(scope="session")
+def code(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One snapshot for all stores: it is tried elsewhere, and costs a moment each."""
+    return snapshot(Store(tmp_path_factory.mktemp("code")))
+
+
+@pytest.fixture
+def line(sandbox: Sandbox, code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Line]:
+    """`line(plan)`: a line whose store is below tmp_path, on the shared cluster, or on another one."""
+    monkeypatch.setattr("launch.slurm.submission.snapshot", lambda store: code)
+
+    def make(plan: Plan, *, on: Sandbox = sandbox, root: str = "store") -> Line:
+        monkeypatch.setenv("SLURM_CONF", on.environment["SLURM_CONF"])
+        return Line(sandbox=on, plan=plan, root=tmp_path / root)
+
+    return make

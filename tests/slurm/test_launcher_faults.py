@@ -12,19 +12,12 @@ import pytest
 
 from launch.provenance import CHECKOUT
 from launch.slurm.scheduler import Scheduler
-from launch.slurm.snapshot import snapshot
 from launch.store import Store
 from tests.launch.deaths import Death, Died, lives
 from tests.slurm.daemons import wait_until
 from tests.slurm.lines import LATER, Line, cancel_all, lanes
 
 RUN_EVERY = 25  # of so many moments, one lets its jobs run to the end
-
-
-@pytest.fixture(scope="module")
-def code(tmp_path_factory):
-    """One snapshot for all stores: it is tried elsewhere, and costs a moment each."""
-    return snapshot(Store(tmp_path_factory.mktemp("code")))
 
 
 @pytest.fixture

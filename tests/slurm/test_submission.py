@@ -1,7 +1,6 @@
-"""Lines of probes on a real Slurm: what is queued, what runs, and what a person is told."""
+"""Lines of probes on a real Slurm: what is queued, and what runs of it."""
 
 import os
-import shutil
 import sys
 import time
 from collections import Counter
@@ -13,35 +12,13 @@ from launch.batches import open_batches
 from launch.provenance import CHECKOUT
 from launch.running.claims import attempts
 from launch.slurm.profiles import Profile
-from launch.slurm.scheduler import Scheduler, SchedulerRefusedError
-from launch.slurm.snapshot import snapshot
-from launch.store import Store
-from launch.verbs.cancel import cancel
-from launch.verbs.targets import Target
+from launch.slurm.scheduler import Scheduler
 from tests.slurm.daemons import wait_until
-from tests.slurm.lines import LATER, NOW, SMALL, Line, cancel_all, edges, lanes, verdicts
+from tests.slurm.lines import LATER, NOW, cancel_all, edges, lanes, verdicts
 from tests.slurm.variant import Variant
 from vssl.artifacts import read_json
-from vssl.config import ConfigError
 
 HOSTILE = 'it\'s "so" $(touch pwned) `touch pwned`; %j %% é 日本\t'
-
-
-@pytest.fixture(scope="module")
-def code(tmp_path_factory):
-    return snapshot(Store(tmp_path_factory.mktemp("code")))
-
-
-@pytest.fixture
-def line(sandbox, code, tmp_path, monkeypatch):
-    """`line(plan)`: a line whose store is below tmp_path, on the shared cluster, or on another one."""
-    monkeypatch.setattr("launch.slurm.submission.snapshot", lambda store: code)
-
-    def make(plan, *, on=sandbox, root="store"):
-        monkeypatch.setenv("SLURM_CONF", on.environment["SLURM_CONF"])
-        return Line(sandbox=on, plan=plan, root=tmp_path / root)
-
-    return make
 
 
 def test_a_chain_of_lanes_runs_to_its_end(line):
@@ -74,13 +51,6 @@ def test_hostile_names_and_paths_end_as_data(line, tmp_path):
     assert not [place for walk in walks for place, below, names in walk if "pwned" in (*below, *names)]
     assert not (CHECKOUT / "pwned").exists()
     assert verdicts(one.store) == {"done": 2}
-
-
-@pytest.mark.parametrize("character", [":", "\\", "\n"])
-def test_a_root_that_no_script_can_name_is_refused(line, character):
-    with pytest.raises(ConfigError, match="choose another store with root=FOLDER"):
-        line(lanes(1), root=f"a{character}b").type()
-    assert not line(lanes(1)).queue()
 
 
 INSIDE = """
@@ -168,82 +138,6 @@ def test_no_child_of_a_parent_that_failed_and_was_forgotten_starts(line, sandbox
     assert one.starts() == {"first.0": 1}, "the child never ran"
 
 
-def test_the_prefix_that_fits_is_queued_and_the_rest_follows(line, sandbox_of, capsys):
-    cluster = sandbox_of(Variant(max_submit_jobs=5))
-    one = line(lanes(4, steps=1), on=cluster)
-    assert one.type(profile=LATER) == 75
-    assert "5 of 8 stages queued now" in capsys.readouterr().out
-    assert len(one.queue()) == 5
-    cancel_all(cluster)
-    assert one.type(follow=True, look_every_s=1.0) == 0
-    one.wait()
-    assert one.done() == set(one.plan.by_name), one.logs()
-    assert set(one.starts().values()) == {1}
-
-
-def test_a_limit_that_only_sbatch_knows_of(line, sandbox_of, monkeypatch, capsys):
-    cluster = sandbox_of(Variant(max_submit_jobs=5))
-    one = line(lanes(4), on=cluster)
-    monkeypatch.setattr(one.scheduler, "submit_limit", lambda account, qos: None)
-    assert one.type(profile=LATER) == 75
-    said = capsys.readouterr().out
-    assert "5 of 8 stages queued now" in said, "the second array does not fit, nor does its half"
-    assert "the queue takes no more jobs of yours" in said
-    assert not [entry.job for entry in one.queue() if entry.reason.startswith("JobHeld")]
-    assert len(open_batches(one.store)) == 2
-    assert line(lanes(1), on=cluster).scheduler.submit_limit() == 5
-    cancel_all(cluster)
-
-
-def test_a_controller_that_is_away_is_try_again(line, sandbox, capsys, monkeypatch):
-    one = line(lanes(1))
-    one.scheduler.read_tries = 1
-    with sandbox.stopped("slurmctld"):
-        assert one.type() == 75
-    said = capsys.readouterr()
-    assert "Unable to contact slurm controller" in said.err
-    assert "the same line again goes on from here" in said.err
-    assert not one.root.exists()
-
-    one.scheduler.timeout_s = 2.0  # Slurm's own commands try for 9
-    submit, sent = one.scheduler.submit, []
-
-    def away_for_the_second(script, cwd):
-        if sent:
-            sandbox.stop("slurmctld")
-        sent.append(submit(script, cwd))
-        return sent[-1]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(one.scheduler, "submit", away_for_the_second)
-        assert one.type() == 75
-    sandbox.start("slurmctld")
-    one.scheduler.timeout_s = 60.0
-    assert [entry.reason for entry in one.queue()] == ["JobHeldUser"]
-    assert one.type() == 0
-    one.wait()
-    assert one.done() == set(one.plan.by_name), one.logs()
-    assert one.starts() == {"first.0": 1, "second.0": 1}
-
-
-def test_jobs_whose_record_is_gone_are_nobodys_to_replace(line):
-    one = line(lanes(2, "first", "second"))
-    assert one.type(profile=LATER) == 0
-    batch = min(one.store.batches.iterdir())
-    away = one.store.batches.rename(one.root / "away")
-    said = rf"whose records are gone \({batch} and 1 more\).*bring them back, or `scancel \d+ \d+`"
-    with pytest.raises(ConfigError, match=said):
-        one.type(profile=LATER)
-    with pytest.raises(ConfigError, match=said):
-        cancel(Target(folder=one.store.pipeline(one.plan), plan=one.plan, store=one.store, selector=""))
-    assert len(one.queue()) == 4
-    shutil.rmtree(one.store.batches, ignore_errors=True)
-    away.rename(one.store.batches)
-    assert one.type(profile=LATER) == 0
-    one.check_queue()
-    cancel_all(one.sandbox)
-
-
 def test_a_parents_end_takes_its_children_out_of_the_queue_in_one_call(line):
     """Children that wait for a parent that is not queued any more are sent anew with it."""
     one = line(lanes(6))
@@ -259,24 +153,6 @@ def test_a_parents_end_takes_its_children_out_of_the_queue_in_one_call(line):
     assert {f"{second}_0", f"{second}_3"} <= left
     assert not {f"{second}_{index}" for index in (1, 2, 4, 5)} & left
     cancel_all(one.sandbox)
-
-
-def test_what_slurm_refuses_is_told_with_its_words(line):
-    one = line(lanes(1))
-    with pytest.raises(
-        ConfigError, match=r"Slurm refused first: .*Invalid feature specification.*nothing of this line"
-    ):
-        one.type(profile=replace(NOW, parameters={"constraint": "unheard_of"}))
-    with pytest.raises(ConfigError, match=r"no partition `hihg` \(did you mean `high`\?\); accepted: cpu, high, short"):
-        one.type(profile=replace(NOW, parameters={"partition": "hihg"}))
-    with pytest.raises(ConfigError, match=r"first asks for 10 min, and partition short allows 2 \(MaxTime\)"):
-        one.type(profile=replace(NOW, parameters={"partition": "short"}))
-    wide = tuple(replace(stage, resources=replace(SMALL, mem_gb=99)) for stage in one.plan)
-    big = line(replace(one.plan, stages=wide))
-    with pytest.raises(ConfigError, match=r"99 GB a node, and partition cpu has 15\.\d+ on its largest"):
-        big.type()
-    assert not one.queue()
-    assert not open_batches(one.store)
 
 
 def test_a_profile_reaches_the_job(line, tmp_path):
@@ -310,43 +186,3 @@ def test_the_calls_of_a_large_sweep_are_few(line, capsys):
     with capsys.disabled():
         print(f" [1000 stages: {one.scheduler.writes} write calls, {took_s:.1f} s]", end="")
     cancel_all(one.sandbox)
-
-
-def test_slurms_answers_are_understood(line):
-    """The formats that the launcher reads, on this very release."""
-    one = line(lanes(2, "first", steps=100, step_s=0.2))
-    assert one.type() == 0
-    slurm = one.scheduler
-    first, second = (entry.job for entry in one.queue())
-    wait_until(lambda: {entry.state for entry in one.queue()} == {"RUNNING"}, "both elements to run")
-    entry = one.queue()[0]
-    assert entry.end_s - entry.start_s == 600
-    assert abs(entry.start_s - time.time()) < 60
-    assert (entry.nodes.startswith("vssl-n"), entry.restarts, entry.partition) == (True, 0, "cpu")
-    job = slurm.show_job(first)
-    assert (job["JobState"], job["ArrayTaskId"], float(job["EndTime"])) == ("RUNNING", "0", entry.end_s)
-    slurm.requeue(first)
-    wait_until(lambda: one.queue()[0].reason == "BeginTime", "the requeued element to wait")
-    assert one.queue()[0].restarts == 1
-    slurm.start_now(first)
-    wait_until(lambda: one.queue()[0].state == "RUNNING", "the requeued element to start")
-    slurm.start_now(first)  # which runs already
-    slurm.cancel([second, "99999", "99999_1"])
-    wait_until(lambda: [entry.job for entry in one.queue()] == [first], "the cancelled element to end")
-    slurm.cancel([first.partition("_")[0]])
-    one.wait()
-
-    def rows() -> list[dict[str, str]]:
-        return slurm.accounting([first.partition("_")[0]], time.time() - 3600)
-
-    wait_until(lambda: {row["State"].partition(" ")[0] for row in rows()} == {"REQUEUED", "CANCELLED"}, "the books")
-    assert Counter(row["JobID"] for row in rows()) == {first: 2, second: 1}, "every execution is a row"
-    assert all(row["Start"].isdigit() for row in rows())
-    assert slurm.show_job("99999_1") == {}
-    slurm.release(["99999"])
-    (batch,) = one.store.batches.iterdir()
-    assert "to start at" in slurm.test_only(batch / "script.sh", batch)
-    with pytest.raises(SchedulerRefusedError, match="Invalid job id"):
-        slurm.requeue("99999_1")
-    assert slurm.config()["MaxArraySize"] == "1001"
-    assert slurm.submit_limit() is None
