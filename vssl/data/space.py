@@ -1,7 +1,7 @@
 """Disk space that videos will need, told before the first of them is made."""
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,11 +67,6 @@ class Estimate:
                 f"{said(self._free)} are free under {self.place}; free some, name a larger disk for this kind by "
                 "store.artifact_root, or choose a smaller encoding; what is made is kept, and the same line goes on"
             )
-
-
-def pixels_of(videos: Iterable[tuple[int, int, int]]) -> int:
-    """Of all frames of videos, each given by frames, height and width."""
-    return sum(frames * height * width for frames, height, width in videos)
 
 
 def said(size: float) -> str:
