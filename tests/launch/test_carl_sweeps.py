@@ -185,14 +185,30 @@ def test_the_ablation_compares_objectives_over_seeds(scale: str, monkeypatch: py
     assert nested(carl, seen) == {"unit_embeddings": True, "centre_crop": 224 if scale == "paper" else 0}
 
 
-# recipe -> objective, frames of a view, videos of a GPU, embedder, sampling, schedule, length 1, views
+# recipe -> evaluation, objective, frames of a view, videos of a GPU, epochs, embedder, sampling, schedule, length 1
 BASELINES = {
-    "conv_pouring": ("scl", 40, 1, "conv", "uniform", "open_cosine", True, 2),
-    "conv_tcc_pouring": ("tcc", 40, 2, "conv", "uniform", "milestones", False, 1),
-    "conv_tcc_penn_action": ("tcc", 20, 4, "conv", "uniform", "milestones", False, 1),
-    "conv_tcn_pouring": ("tcn", 40, 2, "conv", "pairs", "milestones", True, 1),
-    "tcc_pouring": ("tcc", 240, 2, "transformer", "stretched", "open_cosine", False, 1),
-    "supervised_pouring": ("supervised", 240, 2, "transformer", "stretched", "open_cosine", False, 1),
+    "conv_pouring": ("conv_pouring", "scl", 40, 1, 500, "conv", "uniform", "open_cosine", True),
+    "conv_penn_action": ("conv_penn_action", "scl", 20, 2, 300, "conv", "uniform", "open_cosine", True),
+    "conv_finegym": ("conv_finegym", "scl", 40, 1, 100, "conv", "uniform", "open_cosine", True),
+    "conv_tcc_pouring": ("conv_pouring", "tcc", 40, 2, 500, "conv", "uniform", "milestones", False),
+    "conv_tcc_penn_action": ("conv_penn_action", "tcc", 20, 4, 300, "conv", "uniform", "milestones", False),
+    "conv_tcc_finegym": ("conv_tcc_finegym", "tcc", 40, 2, 300, "conv", "uniform", "milestones", True),
+    "conv_tcn_pouring": ("conv_pouring", "tcn", 40, 2, 500, "conv", "pairs", "milestones", True),
+    "tcc_pouring": ("tcc_pouring", "tcc", 240, 2, 500, "transformer", "stretched", "open_cosine", False),
+    "supervised_pouring": ("tcc_pouring", "supervised", 240, 2, 500, "transformer", "stretched", "open_cosine", False),
+    "supervised_finegym": (
+        "supervised_finegym", "supervised", 240, 2, 100, "transformer", "stretched", "open_cosine", False,
+    ),
+}  # fmt: skip
+ALL_FRACTIONS = [0.1, 0.5, 1.0]
+PROBE = {"tasks": ["probe"], "probe_epochs": 100, "probe_batch_size": 10}
+EVALUATIONS: dict[str, dict[str, Any]] = {
+    "conv_pouring": {"stride": 5, "by_action": False, "sequence": 25, "fractions": ALL_FRACTIONS},
+    "conv_penn_action": {"stride": 2, "by_action": True, "sequence": 25, "fractions": ALL_FRACTIONS},
+    "tcc_pouring": {"stride": 5, "by_action": False, "fractions": ALL_FRACTIONS},
+    "conv_finegym": PROBE | {"probe_lr": 50.0, "sequence": 100, "fractions": ALL_FRACTIONS, "centre_crop": 224},
+    "conv_tcc_finegym": PROBE | {"probe_lr": 50.0, "sequence": 100, "fractions": ALL_FRACTIONS, "centre_crop": None},
+    "supervised_finegym": PROBE | {"probe_lr": 0.1, "sequence": 6000, "fractions": [1.0], "centre_crop": None},
 }
 SWEEP = """
 data: {data}
@@ -205,29 +221,57 @@ stages:
 @pytest.mark.parametrize("scale", ["paper", "demo", "smoke"])
 @pytest.mark.parametrize("recipe", BASELINES)
 def test_what_carl_is_compared_with_has_the_published_values(recipe: str, scale: str, tmp_path: Path) -> None:
-    objective, frames, videos, embedder, sampling, schedule, unit, views = BASELINES[recipe]
-    actions = recipe.endswith("penn_action")
-    data_name = "penn_action" if actions else "pouring"
-    align = f"conv_{data_name}" if embedder == "conv" else "tcc_pouring"
+    align, objective, frames, videos, epochs, embedder, sampling, schedule, unit = BASELINES[recipe]
+    (dataset,) = (name for name in ("pouring", "penn_action", "finegym") if recipe.endswith(name))
+    data_name = "finegym99" if dataset == "finegym" else dataset
     plan = plan_text(tmp_path, SWEEP.format(recipe=recipe, align=align, data=data_name), f"scale={scale}")
     config, seen = plan["pretrain"].config, plan["align"].config
     method, data = config["method"], config["data"]
     assert (method["objective"], method["unit_embeddings"]) == (objective, unit)
     assert (method["embedder"]["name"], data["sampling"]["frames"]) == (embedder, sampling)
-    assert (config["schedule"]["name"], config["augment"]["num_views"]) == (schedule, views)
+    assert config["schedule"]["name"] == schedule
+    assert config["augment"]["num_views"] == (2 if objective == "scl" else 1)
     assert objective == "scl" or nested(config["augment"], WEAK_VIEWS) == WEAK_VIEWS
     assert seen["backbone"] == config["backbone"]
     assert seen["embedder"] == method["embedder"]
     assert seen["data"]["num_frames"] == data["num_frames"]
+    assert dataset != "finegym" or seen["unit_embeddings"] == unit
     for of in (data, seen["data"]):
         context = (of["sampling"]["num_context_frames"], of["sampling"]["context_stride"])
         assert context == ((2, 15) if embedder == "conv" else (1, 15))
     if scale == "paper":
-        assert (data["num_frames"], config["epochs"]) == (frames, 300 if actions else 500)
+        assert (data["num_frames"], config["epochs"]) == (frames, epochs)
         assert (config["global_batch_size"], method["videos_per_loss"]) == (4 * videos, videos)
-        assert method["one_class_per_loss"] == actions
-        assert (seen["stride"], seen["by_action"]) == ((2, True) if actions else (5, False))
+        assert method["one_class_per_loss"] == (recipe == "conv_tcc_penn_action")
+        assert nested(seen, EVALUATIONS[align]) == EVALUATIONS[align]
         assert method["frozen_layers"] == (0 if embedder == "conv" else 3)
+        blurred = objective == "scl" and dataset != "finegym"
+        assert config["augment"]["blur_probability"] == (0.5 if blurred else 0.0)
+    if objective == "supervised":
+        classes, layers = {"pouring": (5, 2), "finegym": (99, 3)}[dataset]
+        assert (method["num_classes"], method["embedder"]["layers"]) == (classes, layers)
+        assert data["sampling"]["crops_in_time"] == (dataset == "finegym")
+        assert data["sampling"]["min_overlap"] == 0
+
+
+@pytest.mark.parametrize("scale", ["paper", "demo", "smoke"])
+def test_sweeps_hold_what_carl_is_compared_with(scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each evaluation reads its own network; of these the supervised one alone begins with weights of images."""
+    compared = {"pennaction": ["conv"], "finegym": ["conv", "conv-tcc", "supervised"]}
+    for sweep, names in compared.items():
+        plan = paper(sweep, monkeypatch, f"scale={scale}")
+        assert {stage.name for stage in plan} == {"pretrain", "align", "align-untrained"} | {
+            f"{what}-{name}" for what in ("pretrain", "align") for name in names
+        }
+        for name in names:
+            trained, seen = plan[f"pretrain-{name}"], plan[f"align-{name}"]
+            assert (trained.parents, seen.parents) == ((), (f"pretrain-{name}",))
+            assert ("initial" in trained.inputs) == (name == "supervised" and scale == "paper")
+            assert set(seen.inputs) == {"dataset", "weights"}
+            assert (seen.config["backbone"], seen.config["embedder"]) == (
+                trained.config["backbone"],
+                trained.config["method"]["embedder"],
+            )
 
 
 def test_a_smoke_run_ends_with_measures_and_a_film(tmp_path: Path) -> None:

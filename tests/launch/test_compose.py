@@ -121,11 +121,14 @@ RECIPES |= {
 }
 RECIPES |= {f"carl_{data}": "pretrain" for data in ("pouring", "penn_action", "finegym", "k400", "tcc_pouring")}
 RECIPES |= {f"carl_{name}_pouring": "pretrain" for name in ("conv", "conv_tcc", "conv_tcn", "supervised")}
-RECIPES |= {"carl_conv_tcc_penn_action": "pretrain", "carl_align_conv_penn_action": "alignment"}
+RECIPES |= {f"carl_{name}_penn_action": "pretrain" for name in ("conv", "conv_tcc")}
+RECIPES |= {f"carl_{name}_finegym": "pretrain" for name in ("conv", "conv_tcc", "supervised")}
 RECIPES |= {f"carl_{data}_from_carl": "pretrain" for data in ("pouring", "penn_action", "finegym")}
 RECIPES |= {
     f"carl_align_{data}": "alignment" for data in ("pouring", "penn_action", "finegym", "tcc_pouring", "conv_pouring")
 }
+RECIPES |= {"carl_align_conv_penn_action": "alignment"}
+RECIPES |= {f"carl_align_{name}_finegym": "alignment" for name in ("conv", "conv_tcc", "supervised")}
 _STS = ("csn50", "r2plus1d34", "slowfast50_4x16", "slowfast50_8x8", "slowonly50", "x3d_s")
 _STS_KINDS = {"sts_images": "image_pretrain"}
 _STS_KINDS |= {
