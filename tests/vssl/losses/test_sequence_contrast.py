@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.goldens import golden
-from vssl.losses.sequence_contrast import gaussian_targets, sequence_contrast
+from vssl.losses.sequence_contrast import gaussian_targets, log_denominators, sequence_contrast
 
 ARRAYS = golden("scl_loss", "carl")
 CASES = sorted({key.partition("_")[0] for key in ARRAYS})
@@ -62,6 +62,17 @@ def test_point_02_loss_and_gradient_golden(name: str) -> None:
         assert loss.dtype == dtype
         torch.testing.assert_close(loss, given[f"loss{bits}"].to(dtype), atol=loss_atol, rtol=0)
         torch.testing.assert_close(given["embeddings"].grad, given[f"grad{bits}"].to(dtype), atol=grad_atol, rtol=0)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_point_02_shares_golden(name: str) -> None:
+    """Logarithms of all frames' shares in one another's denominators: the loss reads those of two views of a video."""
+    given = case(name, torch.float64)
+    unit = given["embeddings"].detach()
+    below = log_denominators(unit, given["mask"], given["temperature"], given["negatives"], 1e-6)
+    rows = unit.flatten(0, 2)
+    shares = (rows @ rows.T / given["temperature"] - below.flatten()[:, None]).exp()
+    torch.testing.assert_close((shares + 1e-6).log(), given["logp"].double(), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", CASES)
