@@ -1,5 +1,6 @@
 """Datasets with a label for every frame, in miniature, through `prepare`: CARL's pickles, and FineGym as published."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ import pytest
 from tests import miniatures
 from tests.films import film, films
 from tests.miniatures import FINEGYM, dump, record, write
-from tests.prepared import Prepared
+from tests.prepared import Prepared, config_of
 from vssl.config import ConfigError
 from vssl.data.decode import read_frames
 from vssl.data.label_runs import load_frame_labels
+from vssl.data.layouts.layout import find_videos
 from vssl.data.prepare import changed
 
 
@@ -58,6 +60,42 @@ def test_penn_action(root: Path) -> None:
     assert (classes[0], classes[7], classes[8], len(classes)) == ("baseball_pitch", "pushup", "pullup", 9)
     assert found.labels()["videos/0400_pullup.mp4"] == ("pullup", "val")
     assert "baseball_pitch" in found.report["label_gaps"]["val"]
+
+
+PENN_ACTION = {  # action -> videos of training and of validation that are published, in the order of the numbers
+    "baseball_pitch": (103, 63), "baseball_swing": (113, 57), "bench_press": (69, 71), "bowl": (134, 85),
+    "clean_and_jerk": (40, 42), "golf_swing": (87, 77), "jumping_jacks": (56, 56), "pushup": (102, 106),
+    "pullup": (98, 101), "situp": (50, 50), "squat": (111, 115), "tennis_forehand": (79, 74), "tennis_serve": (98, 69),
+}  # fmt: skip
+
+
+def test_penn_action_at_its_published_size(root: Path) -> None:
+    """Of every action as many videos as the lists name, and no other."""
+    splits = ("train", "val")
+    for split, counts in zip(splits, zip(*PENN_ACTION.values())):
+        records = [
+            {"name": f"{n:04}_{action}", "video_file": f"videos/{split}{n}_{action}.mp4", "frame_label": np.zeros(1),
+             "seq_len": 1, "action_label": number}
+            for number, (action, count) in enumerate(zip(PENN_ACTION, counts)) for n in range(count)
+        ]  # fmt: skip
+        dump(root, f"{split}.pkl", (records, [[] for _ in counts]))
+    config = config_of(root, layout="lists", lists={split: f"{split}.pkl" for split in splits})
+    listing = find_videos(config, root)
+    assert listing.classes == tuple(PENN_ACTION)
+    found = Counter((entry.split, listing.classes[entry.label]) for entry in listing.entries)
+    assert {action: tuple(found[split, action] for split in splits) for action in PENN_ACTION} == PENN_ACTION
+    assert len(listing.entries) == 1140 + 966
+
+
+@pytest.mark.parametrize("lost", ["0001_baseball_pitch", "0300_pullup"])
+def test_a_video_that_is_left_out_takes_no_other_with_it(root: Path, lost: str) -> None:
+    """The first or the last of a list; with the last one the original's writer loses what it has gathered before."""
+    (miniatures.penn_action(root) / f"videos/{lost}.mp4").unlink()
+    lists = {"train": "train.pkl", "val": "val.pkl"}
+    found = Prepared(root, layout="lists", lists=lists, max_missing_share=0.2)
+    assert found.record["splits"] == {"train": 3, "val": 1}
+    assert [one["path"] for one in found.report["missing"]] == [f"videos/{lost}.mp4"]
+    assert set(load_frame_labels(found.folder)) == set(found.table.index)
 
 
 def test_a_pickle_of_no_records_or_of_code(root: Path) -> None:
