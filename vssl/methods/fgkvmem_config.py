@@ -45,9 +45,9 @@ class ConceptsConfig:
     center_momentum: float = knob(0.9, doc="decay of the mean of the target's codes", at_least=0, at_most=1)
     center_scale: float = knob(
         1.0,
-        doc="factor of each batch's mean; 0.125 is what the public code, which divides by the number of GPUs twice, "
-        "comes to on 8 of them",
-        at_least=0,
+        doc="factor of each batch's mean: 1 takes their mean off the target's codes, as the public code does; -1 adds "
+        "it, as the paper writes; 0: no centre; 0.125 is what the public code, which divides by the number of GPUs "
+        "twice, comes to on 8 of them",
     )
     w_recon_src: float = knob(0.1, doc="weight of the online features' reconstruction (the paper: 0.01)", at_least=0)
     w_recon_tgt: float = knob(0.1, doc="weight of the target features' reconstruction (the paper: 0.01)", at_least=0)

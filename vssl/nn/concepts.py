@@ -43,7 +43,7 @@ class ConceptDictionary(MLP):
 class Centre(nn.Module):
     """Running mean of the target's codes over the batches of all ranks, taken off before they are sharpened.
 
-    As in DINO and in the public code of FGKVMem, whose paper adds it.
+    As in DINO and in the public code of FGKVMem. Its paper adds it, which a scale of -1 does.
 
     Args:
         concepts: K.

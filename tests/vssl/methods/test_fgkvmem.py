@@ -114,6 +114,22 @@ def test_point_05_the_centre_moves_in_training_alone() -> None:
     assert {"loss_recon_src", "loss_recon_tgt", "loss_align", "concept_entropy"} <= set(scalars)
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.0, -1.0, -0.125])
+def test_the_centre_is_taken_off_or_added_by_the_sign_of_its_scale(scale: float) -> None:
+    """-1 adds the mean of the target's codes, as the paper writes; the public code takes it off."""
+    concepts = tiny(**with_concepts(center_scale=scale)).concepts
+    z, target_z = torch.randn(2, BATCH, 8, generator=torch.Generator().manual_seed(0))
+    features = torch.zeros(BATCH, concepts.source_dictionary.layers[-1].out_features)
+    with torch.no_grad():
+        concepts.target.weight.mul_(20)  # codes that differ
+    concepts(features, z, features, target_z)
+    terms, _ = concepts(features, z, features, target_z)
+    codes, target_codes = concepts.source(z), concepts.target(target_z)
+    shares = torch.softmax((target_codes - scale * 0.1 * target_codes.mean(dim=0)) / 0.05, dim=1)
+    expected = -(shares * torch.log_softmax(codes / 0.05, dim=1)).sum(dim=1).mean()
+    torch.testing.assert_close(terms["loss_align"], expected)
+
+
 @pytest.mark.parametrize("knobs", [BYOL, {}], ids=["byol", "memory"])
 def test_point_06_swapping_the_clips_changes_nothing_and_cosine_is_what_is_logged(
     knobs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
