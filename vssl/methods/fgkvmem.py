@@ -100,13 +100,16 @@ class FGKVMem(nn.Module):
         self.target = copy.deepcopy(self.online).requires_grad_(False)
         self.predictor = _predictor(config, layer)
         self.concepts = Concepts(config.concepts, dim, features, layer) if config.concepts else None
-        self.weight_of = {"loss_pred": 1.0, "loss_sparsity": config.kvmemory.w_sparsity}
+        self.weight_of = {"loss_pred": config.w_pred, "loss_sparsity": config.kvmemory.w_sparsity}
         if config.concepts:
             self.weight_of |= {
                 "loss_recon_src": config.concepts.w_recon_src,
                 "loss_recon_tgt": config.concepts.w_recon_tgt,
                 "loss_align": config.concepts.w_align,
             }
+        if not config.w_pred:
+            for name, parameter in self.predictor.named_parameters():
+                parameter.requires_grad_(name.partition(".")[0] in self._taught_without_prediction())
 
     @classmethod
     def from_config(
@@ -167,12 +170,17 @@ class FGKVMem(nn.Module):
                 terms["loss_sparsity"] = address_sparsity(shares, self.config.kvmemory.sparsity_top_k)
         else:
             prediction = self.predictor(z)
-        terms["loss_pred"] = cosine_regression(prediction, target_z, self.config.temperature)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.w_pred > 0):  # reported in any case
+            terms["loss_pred"] = cosine_regression(prediction, target_z, self.config.temperature)
         if self.concepts and self.training:
             of_concepts, concepts = self.concepts(y, z, target_y, target_z)
             terms |= of_concepts
             figures["concept_entropy"] = _relative_entropy(concepts)
         return terms, figures
+
+    def _taught_without_prediction(self) -> set[str]:
+        """Parts of the predictor that other losses teach; the rest stays as it was drawn."""
+        return {"query", "key"} if self.weight_of["loss_sparsity"] else set()
 
     @property
     def backbone(self) -> nn.Module:

@@ -72,6 +72,14 @@ class FGKVMemConfig:
     mlp_dim: int = knob(4096, doc="hidden size of the projector and of the predictor `mlp`", at_least=1)
     projector_layers: int = knob(2, doc="linear layers of the projector", at_least=1)
     predictor_layers: int = knob(2, doc="linear layers of the predictor `mlp`", at_least=1)
+    w_pred: float = knob(
+        1.0,
+        doc="weight of the prediction; 0: the predictor learns nothing from it. The public code tells 0 from the rest "
+        "alone",
+        at_least=0,
+        since="0.2",
+        neutral=1.0,
+    )
     temperature: float = knob(0.5, doc="divisor of the cosine of prediction and target", above=0)
     ema_decay: float = knob(0.996, doc="decay per step of the target network at the start", at_least=0, at_most=1)
     ema_annealing: bool = knob(True, doc="the decay rises to 1 along half a cosine; else it stays")
@@ -88,3 +96,12 @@ class FGKVMemConfig:
                 f"{self.proj_dim}; set kvmemory.value_dim to {max(1, self.proj_dim // memory.heads)}, or "
                 "kvmemory.output_layers to 2 without residual"
             )
+        if not (self.w_pred or self._teaches_without_prediction()):
+            raise ValueError(
+                "w_pred is 0 and no other loss with a weight teaches the backbone; set w_pred to 1, or give "
+                "concepts.w_align or concepts.w_recon_src a weight above 0"
+            )
+
+    def _teaches_without_prediction(self) -> bool:
+        looks_up = self.predictor == "kvmemory" and self.kvmemory.w_sparsity > 0
+        return looks_up or bool(self.concepts and (self.concepts.w_align or self.concepts.w_recon_src))

@@ -101,6 +101,25 @@ def test_a_weight_of_zero_leaves_its_loss_and_what_it_teaches_out() -> None:
     assert "loss_sparsity" in one_direction(method)
 
 
+@pytest.mark.parametrize("weight", [0.0, 2.5])
+def test_the_weight_of_the_prediction(weight: float) -> None:
+    expected, scalars = forward(tiny())
+    loss, found = forward(tiny(w_pred=weight))
+    torch.testing.assert_close(loss, expected + (weight - 1) * 2 * scalars["loss_pred"])
+    assert found["cosine"] == scalars["cosine"]
+
+
+@pytest.mark.parametrize("knobs", [{}, {"predictor": "mlp"}], ids=["memory", "mlp"])
+def test_without_prediction_the_predictor_learns_nothing_but_to_look_up_little(knobs: dict[str, Any]) -> None:
+    sparse = {"kvmemory": SMALL["kvmemory"] | {"w_sparsity": 0.1, "sparsity_top_k": 3}}
+    for memory, parts in (({}, set()), (sparse, set() if knobs else {"predictor.query", "predictor.key"})):
+        method = tiny(w_pred=0, **knobs, **memory)
+        forward(method)[0].backward()
+        assert {name for name in receiving(method) if name.startswith("predictor")} == parts
+        assert "online.backbone" in receiving(method)
+        assert not [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
+
+
 def test_point_05_the_centre_moves_in_training_alone() -> None:
     method = tiny()
     assert not method.concepts.centre.value.any()
@@ -316,6 +335,8 @@ def test_half_precision_ends_at_the_trunk() -> None:
         ({"kvmemory": {"heads": 2}}, r"2 x 256 .* set kvmemory.value_dim to 128"),
         ({"kvmemory": {"slots": 8, "w_sparsity": 0.1}}, "sparsity_top_k is 500 and a head has 8"),
         ({"predictor": "lstm"}, "`predictor` is 'lstm'"),
+        (BYOL | {"w_pred": 0}, "w_pred is 0 and no other loss with a weight teaches the backbone"),
+        ({"w_pred": 0, "concepts": {"w_align": 0, "w_recon_src": 0}}, "w_pred is 0 and no other loss"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(knobs: dict[str, Any], message: str) -> None:
