@@ -66,3 +66,17 @@ def address_sparsity(shares: Tensor, top_k: int) -> Tensor:
         top_k: slots that may be used, at most S.
     """
     return (1 - shares.topk(top_k, dim=-1).values.sum(dim=-1)).mean()
+
+
+def decorrelation(vectors: Tensor) -> Tensor:
+    """How alike vectors are: the sum of |I - cos| over all ordered pairs of N of them, over N.
+
+    Args:
+        vectors: (N, D): the slots of a memory, or the embeddings of a batch; carry the gradient.
+
+    Returns:
+        Scalar: 0 where all are orthogonal, N - 1 where all are parallel.
+    """
+    unit = F.normalize(vectors, dim=1)
+    identity = torch.eye(len(unit), device=unit.device, dtype=unit.dtype)
+    return (identity - unit @ unit.T).abs().sum() / len(unit)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vssl.backbones.backbone_config import BackboneConfig
 from vssl.backbones.build import build_backbone
 from vssl.distributed import all_gather_cat
-from vssl.losses.concepts import address_sparsity, alignment, reconstruction, sharpened
+from vssl.losses.concepts import address_sparsity, alignment, decorrelation, reconstruction, sharpened
 from vssl.losses.cosine_regression import cosine_regression
 from vssl.losses.swapped_prediction import entropy
 from vssl.methods import Position
@@ -100,7 +100,12 @@ class FGKVMem(nn.Module):
         self.target = copy.deepcopy(self.online).requires_grad_(False)
         self.predictor = _predictor(config, layer)
         self.concepts = Concepts(config.concepts, dim, features, layer) if config.concepts else None
-        self.weight_of = {"loss_pred": config.w_pred, "loss_sparsity": config.kvmemory.w_sparsity}
+        self.weight_of = {
+            "loss_pred": config.w_pred,
+            "loss_sparsity": config.kvmemory.w_sparsity,
+            "loss_key_decorrelation": config.kvmemory.w_key_decorrelation,
+            "loss_value_decorrelation": config.kvmemory.w_value_decorrelation,
+        }
         if config.concepts:
             self.weight_of |= {
                 "loss_recon_src": config.concepts.w_recon_src,
@@ -161,13 +166,13 @@ class FGKVMem(nn.Module):
             y, z: (B, F) features and (B, D) embeddings of the online network.
             target_y, target_z: the target network's of the other clip.
         """
-        terms, figures = {}, {}
+        terms: Terms = {}
+        figures: Terms = {}
         if isinstance(self.predictor, KeyValueMemory):
             shares = self.predictor.address(z)  # (B, H, S)
             prediction = self.predictor.read(shares, z)
             figures["slot_entropy"] = _relative_entropy(shares)
-            if self.weight_of["loss_sparsity"]:
-                terms["loss_sparsity"] = address_sparsity(shares, self.config.kvmemory.sparsity_top_k)
+            terms |= self._of_memory(self.predictor, shares)
         else:
             prediction = self.predictor(z)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.w_pred > 0):  # reported in any case
@@ -178,9 +183,24 @@ class FGKVMem(nn.Module):
             figures["concept_entropy"] = _relative_entropy(concepts)
         return terms, figures
 
+    def _of_memory(self, memory: KeyValueMemory, shares: Tensor) -> Terms:
+        """Losses of how the slots are used and lie, as far as they have a weight."""
+        terms = {}
+        if self.weight_of["loss_sparsity"]:
+            terms["loss_sparsity"] = address_sparsity(shares, self.config.kvmemory.sparsity_top_k)
+        for part, slots in (("key", memory.key), ("value", memory.value)):
+            if self.weight_of[f"loss_{part}_decorrelation"]:
+                terms[f"loss_{part}_decorrelation"] = decorrelation(slots)  # of all heads together
+        return terms
+
     def _taught_without_prediction(self) -> set[str]:
         """Parts of the predictor that other losses teach; the rest stays as it was drawn."""
-        return {"query", "key"} if self.weight_of["loss_sparsity"] else set()
+        of = {
+            "loss_sparsity": {"query", "key"},
+            "loss_key_decorrelation": {"key"},
+            "loss_value_decorrelation": {"value"},
+        }
+        return {part for loss, parts in of.items() if self.weight_of[loss] for part in parts}
 
     @property
     def backbone(self) -> nn.Module:
@@ -241,9 +261,7 @@ def _spread(embeddings: Tensor) -> Tensor:
 
 def _similarity(embeddings: Tensor) -> Tensor:
     """Mean |cos| over all pairs of a batch, a sample with itself counting 0."""
-    unit = F.normalize(embeddings, dim=1)
-    difference: Tensor = torch.eye(len(unit), device=unit.device, dtype=unit.dtype) - unit @ unit.T
-    return difference.abs().mean()
+    return decorrelation(embeddings) / len(embeddings)
 
 
 @torch.no_grad()

@@ -20,6 +20,12 @@ class KeyValueMemoryConfig:
     residual: bool = knob(False, doc="add the embedding to what was read")
     w_sparsity: float = knob(0.0, doc="weight of what lies outside of the largest shares of a query", at_least=0)
     sparsity_top_k: int = knob(500, doc="slots that a query may use without being penalised", at_least=1)
+    w_key_decorrelation: float = knob(
+        0.0, doc="weight of how alike the keys are; the published runs: 0", at_least=0, since="0.2", neutral=0.0
+    )
+    w_value_decorrelation: float = knob(
+        0.0, doc="weight of how alike the values are; the published runs: 0", at_least=0, since="0.2", neutral=0.0
+    )
 
     def __post_init__(self) -> None:
         if self.slots % self.heads:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tests.goldens import golden_tensors
-from vssl.losses.concepts import address_sparsity, alignment, reconstruction, sharpened
+from vssl.losses.concepts import address_sparsity, alignment, decorrelation, reconstruction, sharpened
 from vssl.losses.cosine_regression import cosine_regression
 from vssl.nn.concepts import Centre
 
@@ -91,3 +91,18 @@ def test_sparsity_is_what_the_largest_shares_leave_out() -> None:
     shares = torch.tensor([[[0.5, 0.3, 0.1, 0.1]], [[0.25, 0.25, 0.25, 0.25]]])
     assert address_sparsity(shares, 2).item() == pytest.approx((0.2 + 0.5) / 2)
     assert address_sparsity(shares, 4).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_decorrelation_twin_and_ends() -> None:
+    slots = rows(0, 5, 3).requires_grad_()
+    total = 0.0
+    for i, a in enumerate(slots.tolist()):
+        for j, b in enumerate(slots.tolist()):
+            total += abs((i == j) - sum(x * y for x, y in zip(a, b)) / math.hypot(*a) / math.hypot(*b))
+    loss = decorrelation(slots)
+    assert loss.item() == pytest.approx(total / 5)
+    loss.backward()
+    assert slots.grad is not None
+    assert slots.grad.any()
+    assert decorrelation(3 * torch.eye(4)).item() == pytest.approx(0)
+    assert decorrelation(torch.ones(4, 2)).item() == pytest.approx(3)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from tests.vicc_steps import at
 from vssl.backbones.backbone_config import R2Plus1DConfig, R3D18Config, SlowR18Config, TinyConfig
 from vssl.backbones.build import build_backbone
-from vssl.config import ConfigError, build
+from vssl.config import ConfigError, build, semantic
+from vssl.losses.concepts import decorrelation
 from vssl.methods import Method, fgkvmem, load_method
 from vssl.methods.fgkvmem import FGKVMem
 from vssl.methods.fgkvmem_config import FGKVMemConfig
@@ -118,6 +119,22 @@ def test_without_prediction_the_predictor_learns_nothing_but_to_look_up_little(k
         assert {name for name in receiving(method) if name.startswith("predictor")} == parts
         assert "online.backbone" in receiving(method)
         assert not [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@pytest.mark.parametrize("part", ["key", "value"])
+def test_slots_that_are_alike_cost_as_much_as_they_are_asked_to(part: str) -> None:
+    plain, _ = forward(tiny())
+    for w_pred in (1, 0):
+        method = tiny(w_pred=w_pred, kvmemory=SMALL["kvmemory"] | {f"w_{part}_decorrelation": 0.3})
+        loss, scalars = forward(method)
+        loss.backward()
+        alike = decorrelation(getattr(method.predictor, part))
+        torch.testing.assert_close(torch.as_tensor(scalars[f"loss_{part}_decorrelation"]), alike.detach())
+        expected = plain + 2 * (0.3 * alike + (w_pred - 1) * scalars["loss_pred"])
+        torch.testing.assert_close(loss, expected)
+        assert f"predictor.{part}" in receiving(method)
+        assert not [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
+    assert not [name for name in semantic(FGKVMemConfig())["kvmemory"] if "decorrelation" in name]
 
 
 def test_point_05_the_centre_moves_in_training_alone() -> None:
