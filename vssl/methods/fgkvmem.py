@@ -207,6 +207,11 @@ class FGKVMem(nn.Module):
         """The online trunk."""
         return self.online.backbone
 
+    def project(self, clips: Tensor) -> Tensor:
+        """(B, 3, T, H, W) -> (B, D): the online projector's embeddings."""
+        embeddings: Tensor = self.online(clips)[1]
+        return embeddings
+
     def ema_decay(self, position: Position) -> float:
         """Of the update before a step.
 

@@ -162,6 +162,11 @@ class ViCC(nn.Module):
         assert isinstance(main, Encoder)
         return main.backbone
 
+    def project(self, clips: Tensor) -> Tensor:
+        """(B, 3, T, H, W) -> (B, D): the main stream's unit embeddings."""
+        embeddings: Tensor = self.encoders[0](clips)
+        return embeddings
+
     def before_update(self, position: Position) -> None:
         """While the prototypes are frozen, neither learning rate control nor decay nor momentum may see them."""
         if position.epoch < self.config.freeze_prototypes_epochs:

@@ -27,9 +27,10 @@ def knn_monitor(config: PretrainConfig, method: Any, inputs: Inputs, run: Run, *
     """A function from epochs done to `knn/top1`, `knn/top5` and `knn/chance_top1`; to nothing where it is not due.
 
     The original keeps the training clips' projections as they come, with noise for those that have not come yet, and
-    saves them with each checkpoint. Here both splits are described anew, by the backbone's features of one central clip
-    each: what is reported is a function of the weights, and nothing needs to be saved. Classes are those of the
-    dataset. It is the method's `backbone` that is asked, in evaluation mode.
+    saves them with each checkpoint. Here both splits are described anew, by one central clip each: what is reported is
+    a function of the weights, and nothing needs to be saved. Classes are those of the dataset. It is the method's
+    `backbone` that is asked, in evaluation mode, since its features are what later stages read: a departure from the
+    original, which asks the projector, as `features: projector` does.
 
     Raises:
         StageError: a split has videos without a label, or there is no such split.
@@ -48,13 +49,15 @@ def knn_monitor(config: PretrainConfig, method: Any, inputs: Inputs, run: Run, *
                 f"knn is given and videos of the split {split} have no label; set knn to null, or give labels"
             )
 
+    projected = watched.features == "projector"
+
     def per_window(windows: Tensor) -> Tensor:
-        return unit(method.backbone(windows).float().mean(dim=(2, 3, 4)))
+        return unit(method.project(windows) if projected else method.backbone(windows).float().mean(dim=(2, 3, 4)))
 
     def look(epochs: int) -> dict[str, float]:
         if epochs % watched.every_epochs and epochs != config.epochs:
             return {}
-        share_statistics(method.backbone)
+        share_statistics(method if projected else method.backbone)
         training = method.training
         method.eval()
         try:

@@ -50,6 +50,11 @@ class PretrainConfig:
             raise ValueError(
                 "data.modality is both and knn is given, which asks a network of one stream; set knn to null"
             )
+        if self.knn and self.knn.features == "projector" and not isinstance(self.method, ViCCConfig | FGKVMemConfig):
+            raise ValueError(
+                f"knn.features is projector and method.name is {self.method.name}, which projects no clips; accepted "
+                "with projector: vicc, fgkvmem; set knn.features to backbone"
+            )
         if (self.data.modality == "both") != (self.method.main_stream is not None):
             raise ValueError(
                 f"data.modality is {self.data.modality!r} and method.main_stream is {self.method.main_stream!r}; "

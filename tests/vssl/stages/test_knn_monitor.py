@@ -1,23 +1,38 @@
 """Pretraining that is watched by nearest neighbours: what it reports, and that it learns the same."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.tiny_source import make_source
-from tests.tiny_stages import EPOCH_STEPS, Stage, fingerprint, history, pretraining, weights_of
+from tests.tiny_stages import (
+    EPOCH_STEPS,
+    Stage,
+    fingerprint,
+    framing,
+    history,
+    masking,
+    pretraining,
+    remembering,
+    weights_of,
+)
 from vssl.backbones.build import build_backbone
 from vssl.config import ConfigError, build, semantic, to_mapping
 from vssl.data.clips import ClipDataset
 from vssl.data.loader import TestLoader
 from vssl.data.views.augment_config import TestViewConfig
 from vssl.data.views.drawn import TestView
+from vssl.evals.knn import knn_scores
 from vssl.evals.metrics import top_k
+from vssl.methods import load_method
 from vssl.run import StageError, Stopped
-from vssl.stages import pretrain
+from vssl.stages import knn_monitor, pretrain
 from vssl.stages.knn_monitor_config import KNNMonitorConfig
 from vssl.stages.pretrain_config import PretrainConfig
 from vssl.weights import load_weights
@@ -49,28 +64,65 @@ def test_it_looks_before_each_epoch_and_at_the_end_and_learns_the_same(stage, wa
     assert history(tmp_path / stage.name) == plain
 
 
+def described(stage: Stage, split: str, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Vectors of a split's videos by one central clip each, and their labels."""
+    view = TestView(TestViewConfig(centre_crop=0, num_clips=1), stage.config.data.crop_size)
+    (source,) = stage.inputs["dataset"]
+    dataset = ClipDataset(stage.config.data, split, dataset=source, motion=None, seed=0, view=view)
+    (batch,) = TestLoader(dataset, 99)
+    with torch.no_grad():
+        return network(batch["streams"]["rgb"]), batch["labels"]
+
+
+def vote(stage: Stage, network: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Scores of the test videos by three neighbours in a slow twin, and their labels."""
+    bank, labels = described(stage, "train", network)
+    queries, answers = described(stage, "test", network)
+    scores = []
+    for query in queries:
+        cosine = torch.cosine_similarity(query[None], bank)
+        row = [0.0, 0.0]  # of the two classes
+        for near in cosine.argsort(descending=True)[:3].tolist():
+            row[int(labels[near])] += float((cosine[near] / 0.5).exp())
+        scores.append(row)
+    return torch.tensor(scores), answers
+
+
 def test_the_vote_equals_its_slow_twin(stage, watched) -> None:
     root, metrics = watched
     backbone = build_backbone(stage.config.backbone)
     backbone.load_state_dict(load_weights(weights_of(root, stage)[0]).part("backbone"))
-    described = {}
-    for split in ("train", "test"):
-        view = TestView(TestViewConfig(centre_crop=0, num_clips=1), stage.config.data.crop_size)
-        (source,) = stage.inputs["dataset"]
-        dataset = ClipDataset(stage.config.data, split, dataset=source, motion=None, seed=0, view=view)
-        (batch,) = TestLoader(dataset, 99)
-        with torch.no_grad():
-            features = backbone.eval()(batch["streams"]["rgb"]).mean(dim=(2, 3, 4))
-        described[split] = features, batch["labels"]
-    bank, labels = described["train"]
-    scores = []
-    for query in described["test"][0]:
-        cosine = torch.cosine_similarity(query[None], bank)
-        row = [0.0, 0.0, 0.0]
-        for near in cosine.argsort(descending=True)[:3].tolist():
-            row[int(labels[near])] += float((cosine[near] / 0.5).exp())
-        scores.append(row)
-    assert metrics["knn_top1"] == top_k(torch.tensor(scores), described["test"][1], 1)
+    assert metrics["knn_top1"] == top_k(*vote(stage, lambda x: backbone.eval()(x).mean(dim=(2, 3, 4))), 1)
+
+
+@pytest.mark.parametrize("pretrained", [pretraining("rgb"), remembering()], ids=["vicc", "fgkvmem"])
+def test_neighbours_by_the_projector_are_those_of_its_embeddings(pretrained, stage, tmp_path, monkeypatch) -> None:
+    asked: list[Tensor] = []
+
+    def kept(*given: Any, **how: Any) -> Tensor:
+        asked.append(knn_scores(*given, **how))
+        return asked[-1]
+
+    monkeypatch.setattr(knn_monitor, "knn_scores", kept)
+    watch = KNNMonitorConfig(every_epochs=2, k=3, features="projector")
+    own = Stage(pretrain.run, replace(pretrained, knn=watch), stage.inputs, "projected")
+    own.execute(tmp_path)
+    method = load_method(own.config.method.name)(
+        own.config.method, own.config.backbone, global_batch_size=own.config.global_batch_size, seed=own.config.seed
+    ).eval()
+    weights = load_weights(weights_of(tmp_path, own)[0])
+    encoder = method.encoders[0] if own.config.method.name == "vicc" else method.online
+    for part in ("backbone", "projector"):
+        getattr(encoder, part).load_state_dict(weights.part(part))
+    torch.testing.assert_close(asked[-1], vote(own, method.project)[0])
+    features = vote(own, lambda x: method.backbone(x).mean(dim=(2, 3, 4)))[0]
+    assert not torch.allclose(asked[-1], features, rtol=1e-3)
+
+
+def test_a_method_without_projector_has_no_neighbours_by_it() -> None:
+    for method in (framing(), masking()):
+        with pytest.raises(ConfigError, match=r"knn\.features is projector and method\.name is (carl|maskfeat)"):
+            build(PretrainConfig, to_mapping(method) | {"knn": {"features": "projector"}})
 
 
 @pytest.mark.parametrize("after", [1, 3, 8, 9, 10])
