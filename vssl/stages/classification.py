@@ -127,6 +127,21 @@ def scored(run: Run, predictions: Mapping[str, Described]) -> dict[str, float]:
     return metrics
 
 
+def scored_by_count(run: Run, by_count: Mapping[int, Mapping[str, Described]]) -> dict[str, float]:
+    """Number of clips -> what `predict` made of so many: each with a table `clips_<n>` of its most crops.
+
+    Returns:
+        `top1_clips_<n>` and `top5_clips_<n>`.
+    """
+    metrics: dict[str, float] = {}
+    for count, predictions in by_count.items():
+        best = [*predictions.values()][-1]
+        if is_main():
+            write_probabilities(run, f"clips_{count}", best)
+        metrics |= {f"top{k}_clips_{count}": top_k(best.vectors, best.labels, k) for k in (1, 5)}
+    return metrics
+
+
 def plot_training(run: Run, predictions: Mapping[str, Described], classes: Sequence[str]) -> None:
     """The artifact `plots` of a stage that trained a classifier; rank 0 only."""
     plot(run, "loss.png", partial(loss_curve, chance=math.log(len(classes))))

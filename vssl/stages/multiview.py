@@ -1,17 +1,21 @@
 """Test of a classifier that an earlier stage, or somebody else, trained: clips and crops of every test video."""
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from vssl.artifacts import Inputs, one
 from vssl.backbones.build import build_backbone
 from vssl.config import to_mapping
 from vssl.data.clips import ClipDataset
+from vssl.data.views.augment_config import TestViewConfig
 from vssl.data.views.view_makers import view_for_testing
 from vssl.device import placed, prepared
 from vssl.distributed import is_main
+from vssl.evals.protocols import Described
 from vssl.nn.heads import ClassifierHead, head_of
 from vssl.run import Run, StageError
-from vssl.stages.classification import plot_confusion, predict, scored
+from vssl.stages.classification import plot_confusion, predict, scored, scored_by_count
 from vssl.stages.multiview_config import MultiviewConfig
 from vssl.stages.report import write_metrics
 from vssl.stages.sources import clips, start_from, stream_weights
@@ -27,7 +31,8 @@ def run(config: MultiviewConfig, inputs: Inputs, run: Run) -> dict[str, float]:
     Makes `predictions` (tables and JSON), `plots`.
 
     Returns:
-        `top1`, `top5`, `chance_top1`, `test_videos`, and `top1_<protocol>` for every number of crops up to that asked.
+        `top1`, `top5`, `chance_top1`, `test_videos`, and `top1_<protocol>` for every number of crops up to that asked;
+        `top1_clips_<n>` and `top5_clips_<n>` for every number of `clip_counts`.
 
     Raises:
         StageError: the weights have no head, or one for other classes.
@@ -50,18 +55,21 @@ def run(config: MultiviewConfig, inputs: Inputs, run: Run) -> dict[str, float]:
             logits: Tensor = head(head.pool(backbone(windows)))
             return logits
 
-        largest = config.scores == "max"
-        predictions = predict(
-            config,
-            inputs,
-            run,
-            classify,
-            batch_size=config.batch_size,
-            device=device,
-            largest=largest,
-            average=config.average_clips,
-        )
-    metrics = scored(run, predictions)
+        def tested(view: TestViewConfig) -> dict[str, Described]:
+            return predict(
+                replace(config, test_view=view),
+                inputs,
+                run,
+                classify,
+                batch_size=config.batch_size,
+                device=device,
+                largest=config.scores == "max",
+                average=config.average_clips,
+            )
+
+        predictions = tested(config.test_view)
+        by_count = {count: tested(replace(config.test_view, num_clips=count)) for count in config.clip_counts}
+    metrics = scored(run, predictions) | scored_by_count(run, by_count)
     if is_main():
         plot_confusion(run, predictions, dataset.classes)
     write_metrics(run, metrics)

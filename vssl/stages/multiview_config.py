@@ -6,6 +6,7 @@ from typing import Literal
 from vssl.backbones.backbone_config import BackboneConfig, S3DConfig, refuse_other_clips
 from vssl.config import knob, nested
 from vssl.data.dataset_config import EvaluationClipsConfig
+from vssl.data.sampling.sampling_config import LongConfig, SegmentsConfig
 from vssl.data.views.augment_config import TestViewConfig, refuse_small_sides
 from vssl.stages.crops_config import TestCrops, refuse_crops_of_crops
 from vssl.stages.runtime_config import RuntimeConfig
@@ -34,6 +35,14 @@ class MultiviewConfig:
         since="0.2",
         neutral="prob",
     )
+    clip_counts: tuple[int, ...] = knob(
+        (),
+        doc="other numbers of clips of a video that it is tested with in the same stage, in place of "
+        "test_view.num_clips; FGKVMem: 1, 3, 5, 7, 10",
+        at_least=1,
+        since="0.2",
+        neutral=(),
+    )
     runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading")
 
     def __post_init__(self) -> None:
@@ -54,6 +63,15 @@ class MultiviewConfig:
             raise ValueError(
                 "average_clips is none and test_view.num_clips is 0, which may mean another number for each video; "
                 "give one, such as 10"
+            )
+        if len(set(self.clip_counts)) < len(self.clip_counts):
+            raise ValueError(f"clip_counts is {list(self.clip_counts)}; give each number once")
+        sampling = self.data.sampling
+        one_clip = isinstance(sampling, LongConfig) or (isinstance(sampling, SegmentsConfig) and sampling.sparse)
+        if self.clip_counts and one_clip:
+            raise ValueError(
+                f"clip_counts is {list(self.clip_counts)} and data.sampling makes one clip of a whole video; set "
+                "clip_counts to [], or take dense, segments, linspace or timed clips"
             )
 
     def reads(self) -> frozenset[str]:

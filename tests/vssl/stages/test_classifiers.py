@@ -15,7 +15,7 @@ from tests.goldens import golden_tensors
 from tests.tiny_stages import BACKBONE, Stage, artifact_of, clips, finetuning, runtime, weights_of
 from vssl.backbones.backbone_config import S3DConfig, TinyConfig
 from vssl.backbones.build import build_backbone
-from vssl.config import ConfigError, build
+from vssl.config import ConfigError, build, semantic
 from vssl.data.sampling.samplers import Dense, VideoClips
 from vssl.data.views.augment import centre_crop, crop, flip, resize, resize_short_side, to_planes, to_view
 from vssl.data.views.augment_config import TestViewConfig
@@ -258,6 +258,44 @@ def test_thirty_views_are_the_same_every_time_whatever_takes_the_mean(
     assert (found["max"] >= found["mean"]).all()
     assert (found["max"].sum(dim=1) > 1).all()
     assert not torch.equal(found["mean"], found["legacy"])
+
+
+def test_several_numbers_of_clips_in_one_test_equal_each_alone(
+    stages: dict[str, Stage], root: Path, tmp_path: Path
+) -> None:
+    """Clips of another number lie elsewhere in the video: one is no part of three."""
+    counts = (1, 3, 2)
+    view = {"test_crops": "centre", "test_view": {"centre_crop": 0, "num_clips": 2, "num_crops": 3}}
+    together = retesting(stages, root, "finetune", **view, clip_counts=list(counts))
+    metrics = together.execute(tmp_path)
+    for count in counts:
+        view["test_view"]["num_clips"] = count
+        alone = retesting(stages, root, "finetune", **view)
+        expected = alone.execute(tmp_path / str(count))
+        assert [metrics[f"top{k}_clips_{count}"] for k in (1, 5)] == [expected[f"top{k}"] for k in (1, 5)]
+        assert torch.equal(table(tmp_path, together, f"clips_{count}"), table(tmp_path / str(count), alone))
+        if count == 2:
+            assert {name: metrics[name] for name in expected} == expected, "the main figures are those without"
+    one, three = (table(tmp_path, together, f"clips_{count}") for count in (1, 3))
+    assert not torch.allclose(one, three)
+    assert "clip_counts" not in semantic(retesting(stages, root, "finetune").config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"clip_counts": [1, 3, 1]}, r"clip_counts is \[1, 3, 1\]; give each number once"),
+        ({"clip_counts": [0]}, "clip_counts` is .*expected at least 1"),
+        (
+            {"clip_counts": [3], "data": clips("rgb") | {"sampling": {"name": "segments", "sparse": True}}},
+            r"clip_counts is \[3\] and data\.sampling makes one clip",
+        ),
+    ],
+)
+def test_numbers_of_clips_that_cannot_be_tested_are_refused(changes: dict[str, Any], message: str) -> None:
+    given = {"backbone": BACKBONE, "data": clips("rgb"), "test_crops": "centre", "runtime": runtime()}
+    with pytest.raises(ConfigError, match=message):
+        build(MultiviewConfig, given | changes)
 
 
 def test_ten_crops_of_legacy_views_are_refused() -> None:
