@@ -12,12 +12,9 @@ spent, so that other work on the machine matters little.
 """
 
 import argparse
-import contextlib
-import io
 import os
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -31,18 +28,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.one_batch import own_loop
 from benchmarks.spent import clock, peak_gb
-from vssl.artifacts import StageFolder
 from vssl.backbones.backbone_config import TimeSformerConfig
 from vssl.backbones.build import build_backbone
 from vssl.backbones.vit_video import Attention
 from vssl.device import placed, prepared
-from vssl.loop import train
 from vssl.methods.supervised import Supervised
-from vssl.optim import build_optimizer
 from vssl.optim_config import SGDConfig
 from vssl.randomness import seeded
-from vssl.run import Run, read_journal
 from vssl.stages.runtime_config import RuntimeConfig
 
 CLASSES = 600
@@ -92,7 +86,10 @@ def measured(case: Case) -> Measured:
             method = Supervised(build_backbone(case.config), CLASSES, dropout=0.0, seed=0)
         method = placed(method, runtime, device)
         batch = _batch(case, device)
-        seconds, loss = (_vssl if case.loop == "vssl" else _plain)(case, method, batch, runtime, device)
+        if case.loop == "vssl":
+            seconds, loss = own_loop(method, OPTIM, batch, runtime, device, warm_up=case.warm_up, steps=case.steps)
+        else:
+            seconds, loss = _plain(case, method, batch, device)
         peak = peak_gb(device)
     return Measured(case.batch * case.steps / seconds, peak, loss)
 
@@ -112,9 +109,7 @@ def _batch(case: Case, device: torch.device) -> dict[str, Any]:
     return {"streams": {"rgb": clips.to(device)}, "labels": labels.to(device)}
 
 
-def _plain(
-    case: Case, method: Supervised, batch: Mapping[str, Any], runtime: RuntimeConfig, device: torch.device
-) -> tuple[float, float]:
+def _plain(case: Case, method: Supervised, batch: Mapping[str, Any], device: torch.device) -> tuple[float, float]:
     optimizer = torch.optim.SGD(method.parameters(), lr=OPTIM.base_lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
     clips, labels = batch["streams"]["rgb"][:, 0], batch["labels"]
     method.train()
@@ -128,48 +123,6 @@ def _plain(
         loss.backward()
         optimizer.step()
     return clock(device) - started, loss.item()
-
-
-class _OneBatch:
-    """The same clips at every step, on the device already."""
-
-    replaced: tuple[str, ...] = ()
-
-    def __init__(self, batch: Mapping[str, Any], steps: int) -> None:
-        self.batch, self.steps_per_epoch = batch, steps
-
-    def batches(self, epoch: int, start_step: int) -> Iterator[Mapping[str, Any]]:
-        for _ in range(start_step, self.steps_per_epoch):
-            yield self.batch
-
-
-def _vssl(
-    case: Case, method: Supervised, batch: Mapping[str, Any], runtime: RuntimeConfig, device: torch.device
-) -> tuple[float, float]:
-    """The product's own loop, with what it reports of every step."""
-    clocks: list[float] = []
-
-    def lr_at(step: int) -> float:
-        clocks.append(clock(device))
-        return OPTIM.base_lr
-
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "checkpoints").mkdir()
-        with contextlib.redirect_stdout(io.StringIO()):
-            train(
-                method,
-                build_optimizer(OPTIM, method.parameters()),
-                _OneBatch(batch, case.warm_up + case.steps + 1),
-                Run(StageFolder(Path(folder))),
-                lr_at=lr_at,
-                epochs=1,
-                runtime=runtime,
-                device=device,
-                identity="benchmark",
-            )
-        rows = read_journal(Path(folder) / "journal.jsonl")
-    last = case.warm_up + case.steps
-    return clocks[last] - clocks[case.warm_up], rows[last - 1]["values"]["loss"]
 
 
 def main() -> int:
