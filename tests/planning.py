@@ -52,6 +52,11 @@ def names(plan: Plan) -> list[str]:
     return [stage.name for stage in plan]
 
 
+def nested(config: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """The values of a config under the keys of another mapping."""
+    return {k: nested(config[k], v) if isinstance(v, dict) else config[k] for k, v in part.items()}
+
+
 def resolved(plan: Plan) -> dict[str, Any]:
     """What a snapshot holds of each stage: everything but ids."""
     return {

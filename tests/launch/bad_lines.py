@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 
 from launch import pipeline
-from launch.compose import Composer
 from launch.exit_codes import BAD_INPUT
 from launch.planning.planner import CHECKOUT
-
-COMPOSER = Composer(CHECKOUT / "configs")  # remembers what it composed for earlier rows
+from tests.planning import COMPOSER
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from launch.planning.command_line import parse
 from launch.planning.planner import make_plan
 from launch.running.claims import newest
 from launch.store import Store, is_full
-from tests.launch.bad_lines import COMPOSER, Row, checkout_with, snapshot, trying
+from tests.launch.bad_lines import Row, checkout_with, snapshot, trying
+from tests.planning import COMPOSER
 from vssl.artifacts import canonical_json, read_json, write_atomic, write_json
 
 SWEEP = """

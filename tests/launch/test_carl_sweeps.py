@@ -9,7 +9,7 @@ from launch.plan import Plan
 from launch.planning import planner
 from launch.report import untrained_twins
 from tests.lines import run_here
-from tests.planning import plan_of, plan_text
+from tests.planning import nested, plan_of, plan_text
 from vssl.artifacts import read_json
 from vssl.config import ConfigError
 from vssl.data.decode import inspect
@@ -54,10 +54,6 @@ def paper(sweep: str, monkeypatch: pytest.MonkeyPatch, *words: str) -> Plan:
     """A plan at paper scale where the file of ImageNet weights is."""
     monkeypatch.setattr(planner, "_digest_of_file", lambda path: f"{len(str(path)):064d}")
     return plan_of(f"sweep=carl_{sweep}", *words)
-
-
-def nested(config: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
-    return {k: nested(config[k], v) if isinstance(v, dict) else config[k] for k, v in part.items()}
 
 
 @pytest.mark.parametrize("sweep", TABLE)

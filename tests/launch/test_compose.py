@@ -10,10 +10,9 @@ import pytest
 from launch.compose import Composer, parse_override
 from launch.planning.planner import CHECKOUT
 from launch.planning.scale import read_scale
+from tests.planning import COMPOSER
 from vssl.config import ConfigError, build, merged
 from vssl.stages import STAGES
-
-COMPOSER = Composer(CHECKOUT / "configs")
 
 
 @pytest.mark.parametrize(

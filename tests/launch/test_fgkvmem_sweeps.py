@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from launch.plan import Plan
-from tests.planning import plan_of
+from tests.planning import nested, plan_of
 
 NETS, OBJECTIVES, TESTS = ("r3d18", "r21d", "slow_r18"), ("byol", "fgkvmem_memory", "fgkvmem"), ("ucf101", "hmdb51")
 UCF = {"epochs": 400, "batch": 64, "base_lr": 1.2, "warmup": 35, "knn": 20, "workers": 8, "layers": (2, 0)}
@@ -23,11 +23,6 @@ TABLE: dict[tuple[str, str], dict[str, Any]] = {
     | {"slots": 4096, "sparsity": 0.001, "batch": 128, "knn": 10, "workers": 4, "layers": (1, 2)},
 }
 PLANS = {sweep: plan_of(f"sweep=fgkvmem_{sweep}") for sweep in ("ucf101", "k400")}
-
-
-def nested(config: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
-    """The values of a config under the keys of another mapping."""
-    return {k: nested(config[k], v) if isinstance(v, dict) else config[k] for k, v in part.items()}
 
 
 @pytest.mark.parametrize(("sweep", "net"), TABLE)

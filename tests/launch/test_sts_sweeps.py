@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from launch.plan import Plan
-from tests.launch.test_fgkvmem_sweeps import nested
 from tests.lines import SMOKE, folder_of, run_here
-from tests.planning import plan_of
+from tests.planning import nested, plan_of
 from vssl.artifacts import Artifact, StageFolder, read_json
 from vssl.config import ConfigError, build
 from vssl.nn.batchnorm import norm_layer

@@ -1,21 +1,15 @@
 """The sweeps of TimeSformer, ViViT and MaskFeat: the graph, and the published values (card, sections 2 and 6)."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.lines import SMOKE, folder_of, run_here
-from tests.planning import plan_of
+from tests.planning import nested, plan_of
 from vssl.artifacts import read_json
 from vssl.config import ConfigError
 
 SCALES = ("paper", "demo", "smoke")
-
-
-def nested(config: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
-    """The values of a config under the keys of another mapping."""
-    return {k: nested(config[k], v) if isinstance(v, dict) else config[k] for k, v in part.items()}
 
 
 def test_timesformer_has_the_published_values() -> None:

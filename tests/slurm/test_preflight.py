@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from launch.plan import Plan, Resources
+from launch.plan import Plan
 from launch.planning.selection import select
 from launch.slurm.profiles import Profile
 from launch.store import Store
 from launch.trials.preflight import preflight
 from tests.launch.conftest import planned
+from tests.slurm.lines import SMALL
 from tests.slurm.sandbox import Sandbox
-
-SMALL = Resources(cpus_per_task=1, mem_gb=1, timeout_min=10)
 
 
 def test_limits_and_starts_are_asked_for_and_nothing_is_queued(

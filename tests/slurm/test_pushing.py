@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 
 from launch.executors.slurm import execute
-from launch.plan import Plan, Resources
+from launch.plan import Plan
 from launch.slurm.profiles import Profile
 from launch.store import Store
 from tests.launch.conftest import planned
+from tests.slurm.lines import SMALL
 from tests.slurm.sandbox import Sandbox, wait_until
 from tests.tracked import free_port, mlflow_server
 from vssl.run import read_journal
 from vssl.tracking import needs_sync, sync
-
-SMALL = Resources(cpus_per_task=1, mem_gb=1, timeout_min=10)
 
 
 def chain(sweep: str) -> Plan:
