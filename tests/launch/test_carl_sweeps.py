@@ -252,22 +252,26 @@ def test_what_carl_is_compared_with_has_the_published_values(recipe: str, scale:
 
 @pytest.mark.parametrize("scale", ["paper", "demo", "smoke"])
 def test_sweeps_hold_what_carl_is_compared_with(scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each evaluation reads its own network; of these the supervised one alone begins with weights of images."""
-    compared = {"pennaction": ["conv"], "finegym": ["conv", "conv-tcc", "supervised"]}
+    """Each evaluation reads its own network; those with CARL's embedder begin with weights of images."""
+    compared = {
+        "pouring": ["conv", "conv_tcc", "conv_tcn", "tcc", "supervised"],
+        "pennaction": ["conv", "conv_tcc"],
+        "finegym": ["conv", "conv_tcc", "supervised"],
+    }
     for sweep, names in compared.items():
-        plan = paper(sweep, monkeypatch, f"scale={scale}")
-        assert {stage.name for stage in plan} == {"pretrain", "align", "align-untrained"} | {
-            f"{what}-{name}" for what in ("pretrain", "align") for name in names
-        }
+        plan = paper(f"{sweep}_baselines", monkeypatch, f"scale={scale}")
+        assert {stage.name for stage in plan} == {f"{what}-{name}" for what in ("pretrain", "align") for name in names}
         for name in names:
             trained, seen = plan[f"pretrain-{name}"], plan[f"align-{name}"]
             assert (trained.parents, seen.parents) == ((), (f"pretrain-{name}",))
-            assert ("initial" in trained.inputs) == (name == "supervised" and scale == "paper")
+            assert ("initial" in trained.inputs) == ("conv" not in name and scale == "paper")
             assert set(seen.inputs) == {"dataset", "weights"}
-            assert (seen.config["backbone"], seen.config["embedder"]) == (
-                trained.config["backbone"],
-                trained.config["method"]["embedder"],
-            )
+            method = trained.config["method"]
+            assert seen.config["backbone"] == trained.config["backbone"]
+            assert seen.config["embedder"] == method["embedder"]
+            assert seen.config["unit_embeddings"] == method["unit_embeddings"]
+            assert scale != "paper" or (seen.config["centre_crop"] is None) == (method["objective"] != "scl")
+            assert name != "supervised" or seen.config["fractions"] == [1.0]
 
 
 def test_a_smoke_run_ends_with_measures_and_a_film(tmp_path: Path) -> None:
