@@ -155,13 +155,14 @@ def test_the_papers_values_where_they_are_not_the_codes() -> None:
     line = [
         "method.kvmemory.scale=64",
         "optim.weight_decay=1e-4",
-        "method.concepts={w_recon_src: 0.01, w_recon_tgt: 0.01, recon: l2}",
+        "method.concepts={w_recon_src: 0.01, w_recon_tgt: 0.01, recon: l2, center_scale: -1}",
     ]
     words = [f"stages.pretrain-fgkvmem-r3d18.{one}" for one in line]
     method = plan_of("sweep=fgkvmem_ucf101", *words)["pretrain-fgkvmem-r3d18"].config
     assert method["optim"]["weight_decay"] == 1e-4
     assert method["method"]["kvmemory"]["scale"] == 64
     assert method["method"]["concepts"]["recon"] == "l2"
+    assert method["method"]["concepts"]["center_scale"] == -1
     assert method["method"]["concepts"]["w_align"] == 0.01
 
 
