@@ -4,10 +4,10 @@
     python -m vssl.exchange import FILE OUT [--modality rgb]
     python -m vssl.exchange export FILE OUT [--layout vicc]
 
-`import` makes a weights file out of a checkpoint of a public code that `vssl.weights` knows; that is needed only where
-the checkpoint holds more than tensors and plain values, or to write down its modality. `export` writes plain state
-dicts: of the backbone alone under the network's own names (for S3D those of torchvision), or a checkpoint as the public
-code of ViCC reads it.
+`import` makes a weights file out of a checkpoint of a public code that `vssl.weights` knows; stages read such a
+checkpoint as it is, so that is needed only to write down its modality. `export` writes plain state dicts: of the
+backbone alone under the network's own names (for S3D those of torchvision), or a checkpoint as the public code of ViCC
+reads it.
 """
 
 import argparse

@@ -2,7 +2,8 @@
 
 Checkpoints of public code are read as well: of ViCC (`vssl.published`), FGKVMem (`vssl.published_slowfast`),
 VideoTransformer-pytorch (`vssl.published_vtransformer`), STS (`vssl.published_sts`), CARL (`vssl.published_carl`), and
-image transformers (`vssl.published_vit`). Reading runs nothing that is in a file.
+image transformers (`vssl.published_vit`). Reading runs nothing that is in a file: what such a checkpoint holds besides
+tensors and plain values, as its program's arguments, is left out (`vssl.inert_pickles`).
 """
 
 import json
@@ -101,7 +102,7 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
     """(header, tensors, report) of a weights file or a published checkpoint; the report is empty for our own.
 
     Raises:
-        StageError: neither, or a file that holds more than tensors and plain values.
+        StageError: neither, or a file of our own that holds more than tensors and plain values.
     """
     try:
         if not path.is_file():
@@ -118,8 +119,8 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Tensor], str]:
         told = "" if "weights_only" in reason else f" ({reason})"  # torch then advises to run what is in the file
         raise StageError(
             f"{path} cannot be read as weights{told}; expected a file of a pretrain, linear or finetune stage, "
-            'a torch.save of {"header": <JSON text>, "tensors": {name: tensor}}, a checkpoint of the public code of '
-            f"{FOREIGN}; one that holds more than tensors is made readable by `python -m vssl.exchange import FILE OUT`"
+            'a torch.save of {"header": <JSON text>, "tensors": {name: tensor}}, or a checkpoint of the public code of '
+            f"{FOREIGN}; of other code, save a plain state dict under the names of one of these"
         ) from None
 
 
@@ -136,13 +137,13 @@ def import_foreign(content: Any) -> Imported | None:
 
 
 def _read(path: Path) -> Any:
-    """What a file holds: tensors and plain values. Of CARL's, of which each holds its settings, all but these."""
+    """What a file holds: tensors and plain values. A checkpoint of a public code may hold more, which is left out."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
         with suppress(Exception):  # whatever a damaged file makes of it: the first error tells more
             content = without_inert(read_inert(path))
-            if is_carl(content):
+            if any(is_one(content) for is_one, _ in _KINDS):
                 return content
         raise
 

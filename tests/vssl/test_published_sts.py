@@ -1,5 +1,6 @@
 """Checkpoints in the key layout of STS's public code (card, section 10, and section 13, points 6 and 7)."""
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,11 @@ def test_columns_of_a_slowfast_classifier_of_images_are_put_in_order(tmp_path: P
     names = {f"backbone.{key}": f"get_feature.{key}" for key in network.backbone.state_dict()}
     names |= {"head.linear.weight": "classifier.weight", "head.linear.bias": "classifier.bias"}
     state = {names[key]: tensor for key, tensor in network.state_dict().items()}  # the rule's columns are the file's
-    torch.save({"state_dict": state}, tmp_path / "last.pth.tar")
+    more = {"optimizer": {"state": {}}, "scaler": {"scale": 512.0}, "args": Namespace(lr=5e-3), "metric": 79.9}
+    torch.save({"epoch": 299, "arch": name, "state_dict": state} | more, tmp_path / "last.pth.tar")  # as it is written
     header, tensors, report = read_weights(tmp_path / "last.pth.tar")
     assert header["backbone"]["name"] == name
+    assert "after epoch 299" in report
     assert "head tensors; left out nothing" in report
     network.load_state_dict(tensors)
     with torch.no_grad():
