@@ -10,6 +10,9 @@ from vssl.artifacts import read_json
 from vssl.config import ConfigError
 
 SCALES = ("paper", "demo", "smoke")
+# how the two generations of the public code scale frames for testing
+GEN_1 = {"rounding": "torchvision", "resampling": "bilinear"}
+GEN_2 = {"rounding": "torchvision", "resampling": "bicubic"}
 
 
 def test_timesformer_has_the_published_values() -> None:
@@ -25,7 +28,7 @@ def test_timesformer_has_the_published_values() -> None:
             "num_frames": 8, "frame_stride": 32, "crop_size": 224, "sampling": {"name": "linspace"},
             "statistics": "half", "decode_short_side": 0,
         },
-        "test_view": {"num_clips": 1, "num_crops": 1, "short_side": 256},
+        "test_view": GEN_1 | {"num_clips": 1, "num_crops": 1, "short_side": 256},
         "augment": {"name": "short-side", "short_side": [256, 320], "flip_probability": 0.5, "jitter_probability": 0.0},
         "optim": {
             "name": "sgd", "base_lr": 0.005, "lr_of_batch": None, "momentum": 0.9, "nesterov": True,
@@ -36,14 +39,20 @@ def test_timesformer_has_the_published_values() -> None:
     }  # fmt: skip
     assert nested(plan["finetune"].config, expected) == expected
     assert plan["image"].config["backbone"]["attention"] == "space_only"
-    test = {"test_view": {"num_clips": 1, "num_crops": 3}, "data": {"num_frames": 8, "frame_stride": 32}}
+    test = {
+        "test_view": GEN_1 | {"num_clips": 1, "num_crops": 3, "short_side": 224},
+        "data": {"num_frames": 8, "frame_stride": 32},
+    }
     assert nested(plan["threecrop"].config, test) == test
 
 
 LATER = {
-    "timesformer": {"backbone": {"attention": "divided_space_time"}, "data": {"num_frames": 8, "frame_stride": 32}},
+    "timesformer": {
+        "backbone": {"attention": "divided_space_time", "time_init": "zero"},
+        "data": {"num_frames": 8, "frame_stride": 32},
+    },
     "vivit": {
-        "backbone": {"attention": "fact_encoder", "tubelet_size": 2, "temporal_depth": 4},
+        "backbone": {"attention": "fact_encoder", "tubelet_size": 2, "temporal_depth": 4, "time_init": "normal"},
         "data": {"num_frames": 16, "frame_stride": 16},
     },
 }
@@ -57,7 +66,7 @@ def test_later_runs_have_the_published_values(net: str) -> None:
         "image_init": {"patch_embed": "average", "temporal": "copy"}, "backbone": {"name": net},
         "data": {"statistics": "kinetics", "decode_short_side": 0, "dataset": {"name": "kinetics400"}},
         "augment": {"name": "random-resized-crop", "crop_area": [0.08, 1.0], "jitter": [0.4, 0.4, 0.4, 0.0]},
-        "test_view": {"num_clips": 1, "num_crops": 1, "short_side": 256},
+        "test_view": GEN_2 | {"num_clips": 1, "num_crops": 1, "short_side": 256},
         "optim": {
             "name": "sgd", "base_lr": 0.005, "lr_of_batch": 256, "momentum": 0.9, "nesterov": True,
             "weight_decay": 1e-4, "decay_1d": False,
@@ -67,7 +76,10 @@ def test_later_runs_have_the_published_values(net: str) -> None:
     }  # fmt: skip
     for values in (expected, LATER[net]):
         assert nested(plan[f"finetune-{net}"].config, values) == values
-    test = {"data": LATER[net]["data"] | {"statistics": "kinetics"}, "test_view": {"num_clips": 1, "num_crops": 3}}
+    test = {
+        "data": LATER[net]["data"] | {"statistics": "kinetics"},
+        "test_view": GEN_2 | {"num_clips": 1, "num_crops": 3, "short_side": 224},
+    }
     assert nested(plan[f"threecrop-{net}"].config, test) == test
     assert plan[f"finetune-{net}"].parents == ("image",)
 
@@ -96,7 +108,7 @@ def test_maskfeat_has_the_published_values() -> None:
     expected = {
         "epochs": 200, "global_batch_size": 64, "layer_decay": 0.75, "label_smoothing": 0.1, "data": clips,
         "mixup": {"mixup_alpha": 0.8, "cutmix_alpha": 1.0, "probability": 1.0, "cutmix_probability": 0.5},
-        "head_std": 0.02, "test_view": {"num_clips": 1, "num_crops": 1, "short_side": 256},
+        "head_std": 0.02, "test_view": GEN_2 | {"num_clips": 1, "num_crops": 1, "short_side": 256},
         "augment": {"rand_augment": {"operations": 2, "magnitude": 9.0, "space": "torchvision"}},
         "optim": adamw | {"base_lr": 0.005},
         "schedule": {"name": "epoch_end_cosine", "final_lr": 1e-6, "warmup_epochs": 5},

@@ -11,6 +11,7 @@ from typing import Literal
 
 Box = tuple[int, int, int, int]  # top, left, height, width
 Rounding = Literal["down", "nearest"]
+Halves = Literal["down", "nearest", "even"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,14 @@ def scaled_size(height: int, width: int, side: int, rounding: Rounding = "down")
     return (side, other) if height <= width else (other, side)
 
 
-def three_crops(height: int, width: int, side: int, *, halves: Rounding = "down", even: bool = False) -> list[Box]:
+def three_crops(height: int, width: int, side: int, *, halves: Halves = "down", even: bool = False) -> list[Box]:
     """Squares at the start, the middle and the end of the longer side (the width, of a square frame).
 
     Args:
         height, width: of the frame; neither is smaller than `side`.
         side: of the squares.
-        halves: which pixel the middle begins at where half of one remains: `down` (STS, TimeSformer), or `nearest` for
-            the pixel above (FGKVMem).
+        halves: which pixel the middle begins at where half of one remains: the one below, `down` (STS); the one above,
+            `nearest` (FGKVMem); or whichever is `even` (torchvision's centre crop).
         even: the last square begins at twice the middle's offset, a pixel before the end where that is odd (STS).
 
     Raises:
@@ -73,10 +74,13 @@ def three_crops(height: int, width: int, side: int, *, halves: Rounding = "down"
     return [(top, x, side, side) for x in (0, left, 2 * left if even else width - side)]
 
 
-def centre_box(height: int, width: int, crop_height: int, crop_width: int, *, halves: Rounding = "down") -> Box:
+def centre_box(height: int, width: int, crop_height: int, crop_width: int, *, halves: Halves = "down") -> Box:
     """A crop in the middle of a frame that is no smaller; `halves` as in `three_crops` (CARL: `nearest`)."""
-    up = halves == "nearest"
-    return (height - crop_height + up) // 2, (width - crop_width + up) // 2, crop_height, crop_width
+    return _half(height - crop_height, halves), _half(width - crop_width, halves), crop_height, crop_width
+
+
+def _half(room: int, halves: Halves) -> int:
+    return round(room / 2) if halves == "even" else (room + (halves == "nearest")) // 2
 
 
 def widest_box(height: int, width: int, narrowest: float, widest: float) -> Box:

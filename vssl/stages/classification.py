@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -48,7 +49,8 @@ def predict(
         batch_size: windows per forward.
         device: where to compute.
         largest: in place of the mean over windows, the largest probability that a class has in any; it is a score then.
-        average: of probabilities; `score` of logits; `none`: each view is a row `<video>#<view>` with its logits.
+        average: of probabilities; `score` of logits, which become probabilities then; `none`: each view is a row
+            `<video>#<view>` with its logits.
 
     Returns:
         By protocol, of `centre`, `five` and `ten`, up to `test_crops`.
@@ -78,6 +80,8 @@ def predict(
     )
     if average == "none":
         return {"views": each_view(found)}
+    if average == "score":
+        found = replace(found, vectors=found.vectors.softmax(dim=1))
     if config.test_crops == "centre":
         return {"centre": found}
     by_protocol = crop_protocols(found.vectors)

@@ -3,6 +3,8 @@
 import json
 import math
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +14,12 @@ from hypothesis import strategies as st
 
 from tests.goldens import golden, golden_tensors
 from vssl.data.crops import Box, CropDraw, before_resize, centre_box, scaled_size, three_crops, widest_box
+from vssl.data.sampling.samplers import VideoClips, build_sampler
+from vssl.data.sampling.sampling_config import SegmentsConfig
 from vssl.data.views import augment
+from vssl.data.views.augment_config import TestViewConfig
 from vssl.data.views.resized_views import ScaledSquare
+from vssl.data.views.view_makers import view_for_testing
 
 FGKV_AREA, FGKV_ASPECT = (0.2, 0.766), (0.75, 1.3333)
 CARL_AREA, CARL_ASPECT = (0.8, 1.0), (3 / 4, 4 / 3)
@@ -84,13 +90,22 @@ def test_three_crops_equal_the_originals() -> None:
         assert np.abs(augment.normalise(views, STS_STATISTICS).numpy() - clips).max() < 1e-5
 
 
+def drawn_views(side: int, **config: Any) -> Sequence[Any]:
+    """The views of one clip, as stages make them."""
+    clips = VideoClips(8, 25.0, build_sampler(SegmentsConfig(), 4, 2))
+    maker = view_for_testing(TestViewConfig(num_clips=1, **config), side)
+    return maker.draw(lambda purpose: torch.Generator(), clips)
+
+
 def test_point_15_video_transformer_crops_equal_the_originals() -> None:
     numbers = golden_tensors("16_views", "vtransformer")
     clip, side = numbers["clip"], numbers["center_crop"].shape[-1]
-    start, middle, end = three_crops(*clip.shape[-2:], side)
-    crops = torch.stack([augment.crop(clip, box) for box in (start, end, middle)])
-    assert torch.equal(crops, numbers["three_crop"])
-    assert torch.equal(augment.centre_crop(clip, side), numbers["center_crop"])
+    frames, seen = clip.permute(0, 2, 3, 1), {"short_side": min(clip.shape[-2:]), "rounding": "torchvision"}
+    crops, centre = (
+        torch.stack([view.crop(frames) for view in drawn_views(side, num_crops=count, **seen)]) for count in (3, 1)
+    )
+    assert torch.equal(crops, numbers["three_crop"]), "start, end, middle"
+    assert torch.equal(centre[0], numbers["center_crop"])
     views = torch.stack([augment.to_view(crop) for crop in crops])
     normalised = augment.normalise(views, augment.KINETICS).transpose(1, 2)
     assert (normalised - numbers["three_crop_normalised"]).abs().max() < 1e-6

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2 import InterpolationMode, functional
 
 from vssl.config import ConfigError, build
 from vssl.data.crops import three_crops
@@ -58,6 +59,18 @@ def test_one_square_is_the_centre() -> None:
     square = view.crop(frames(56, 80))
     expected = augment.crop(augment.to_planes(frames(56, 80)), (4, 16, 48, 48))
     assert torch.equal(square, expected)
+
+
+def test_transformers_have_the_square_and_the_pixels_of_torchvision() -> None:
+    """The public code's resize and centre crop, on sizes where the room is odd."""
+    for height, width in ((60, 113), (90, 131), (97, 60)):
+        planes = augment.to_planes(frames(height, width))
+        for resampling, mode in (("bilinear", InterpolationMode.BILINEAR), ("bicubic", InterpolationMode.BICUBIC)):
+            config = TestViewConfig(num_clips=1, short_side=56, rounding="torchvision", resampling=resampling)
+            (view,) = view_for_testing(config, 48).draw(streams(0), VIDEO)
+            scaled = functional.resize(planes, 56, interpolation=mode, antialias=resampling == "bicubic")
+            expected = functional.center_crop(scaled, 48)
+            assert (view.crop(frames(height, width)).int() - expected.int()).abs().max() <= 1
 
 
 def test_a_crop_of_the_scaled_frame_is_cut_of_the_frame_as_decoded() -> None:

@@ -153,7 +153,7 @@ def test_point_10_views_are_averaged_as_asked_for(x3d: Path, inputs: Bound, tmp_
     assert len(tables["none"]) == 3 * 6
     views = tables["none"].view(3, 6, 2)
     torch.testing.assert_close(views.softmax(dim=2).mean(dim=1), tables["prob"], rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(views.mean(dim=1), tables["score"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(views.mean(dim=1).softmax(dim=1), tables["score"], rtol=1e-5, atol=1e-6)
 
 
 def test_a_classifier_is_tested_with_the_convolutions_that_it_learned_with(

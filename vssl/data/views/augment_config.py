@@ -6,7 +6,7 @@ from typing import Literal
 from vssl.config import knob
 from vssl.data.views.rand_augment_config import RandAugmentConfig
 
-TestRounding = Literal["sts", "fgkvmem"]
+TestRounding = Literal["sts", "fgkvmem", "torchvision"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,9 +256,8 @@ class TestViewConfig:
     )
     short_side: int = knob(
         0,
-        doc="short side that frames are scaled to, bilinear and without antialiasing, before squares of the view's own "
-        "side are cut, the middle one last: STS, FGKVMem, and the one of TimeSformer; 0: squares of the frame as it "
-        "is, which are then resized",
+        doc="short side that frames are scaled to before squares of the view's own side are cut, the middle one last: "
+        "STS, FGKVMem, transformers; 0: squares of the frame as it is, which are then resized",
         at_least=0,
         since="0.2",
         neutral=0,
@@ -266,9 +265,16 @@ class TestViewConfig:
     rounding: TestRounding = knob(
         "sts",
         doc="of the scaled frame's longer side and the middle's place, with short_side: sts rounds the side to the "
-        "nearest pixel and the place down, fgkvmem the side down and the place up",
+        "nearest pixel and the place down, fgkvmem the side down and the place up, torchvision the side down and the "
+        "place to an even pixel",
         since="0.2",
         neutral="sts",
+    )
+    resampling: Literal["bilinear", "bicubic"] = knob(
+        "bilinear",
+        doc="with short_side: bilinear without antialiasing (STS, FGKVMem, TimeSformer), or bicubic with it (ViViT)",
+        since="0.2",
+        neutral="bilinear",
     )
     legacy_views: tuple[int, int] | None = knob(
         None,

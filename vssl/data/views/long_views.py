@@ -1,7 +1,8 @@
 """Views of a whole video for frame-wise learning: what is drawn for a view holds for all of its frames.
 
 Departures from the public code: a blur follows the colour jitter once, where there it follows each of the four
-operations, unless `legacy_blur` asks for that; and it comes after grey, which is the same but for rounding.
+operations, unless `legacy_blur` asks for that; and it comes after grey, which is the same but for rounding. Brightness
+and contrast are changed in a random order in the weak views of TCC, TCN and labels, too; there in that order.
 Source: CARL (Chen et al., CVPR 2022, arXiv:2203.14957) and its public code.
 """
 

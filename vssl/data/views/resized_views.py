@@ -1,4 +1,4 @@
-"""Views of STS, and FGKVMem's for testing: frames are scaled first and cropped then, rounded as their public codes do.
+"""Views of STS, and others' for testing: frames are scaled first and cropped then, rounded as their public codes do.
 
 In STS's training both are one crop and one resize of the frame as decoded, which is what the crop of the scaled frame
 covers.
@@ -9,10 +9,11 @@ Sources: STS (Li et al., ECCV 2022) and mmaction2, on which its public code stan
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
-from vssl.data.crops import CropDraw, Rounding, before_resize, centre_box, first_box, scaled_size, three_crops
+from vssl.data.crops import CropDraw, Halves, Rounding, before_resize, centre_box, first_box, scaled_size, three_crops
 from vssl.data.sampling.dense import Indices
 from vssl.data.sampling.samplers import VideoClips
 from vssl.data.views import augment
@@ -22,6 +23,12 @@ from vssl.data.views.drawn import AllShown, DrawnView, Streams, draw_coin
 from vssl.data.views.looks import Look
 
 _ORDER = (0, 2, 1)  # of the squares along the longer side: start, end, middle
+# the scaled frame's longer side, the middle's place, whether the last square begins at twice that
+_ROUNDING: dict[TestRounding, tuple[Rounding, Halves, bool]] = {
+    "sts": ("nearest", "down", True),
+    "fgkvmem": ("down", "nearest", False),
+    "torchvision": ("down", "even", False),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +78,7 @@ class ScaledSquare(AllShown):
     short_side: int
     place: int | None  # of the squares at the start, the middle and the end of the longer side; None: the centre
     rounding: TestRounding = "sts"
+    resampling: Literal["bilinear", "bicubic"] = "bilinear"
 
     @property
     def look(self) -> Look:
@@ -78,13 +86,12 @@ class ScaledSquare(AllShown):
 
     def crop(self, frames: Tensor) -> Tensor:
         planes = augment.to_planes(frames)
-        sts = self.rounding == "sts"
-        height, width = scaled_size(planes.shape[-2], planes.shape[-1], self.short_side, "nearest" if sts else "down")
-        planes = augment.resize(planes, height, width, "bilinear", antialias=False)
-        halves: Rounding = "down" if sts else "nearest"
+        long_side, halves, even = _ROUNDING[self.rounding]
+        height, width = scaled_size(planes.shape[-2], planes.shape[-1], self.short_side, long_side)
+        planes = augment.resize(planes, height, width, self.resampling, antialias=self.resampling == "bicubic")
         if self.place is None:
             return augment.crop(planes, centre_box(height, width, self.side, self.side, halves=halves))
-        return augment.crop(planes, three_crops(height, width, self.side, halves=halves, even=sts)[self.place])
+        return augment.crop(planes, three_crops(height, width, self.side, halves=halves, even=even)[self.place])
 
 
 @dataclass(frozen=True)
@@ -99,5 +106,7 @@ class ScaledTestView:
         places = [None] if self.config.num_crops == 1 else _ORDER
         config, side = self.config, self.config.crop_size or self.crop_size
         return [
-            ScaledSquare(clip, side, config.short_side, place, config.rounding) for place in places for clip in shown
+            ScaledSquare(clip, side, config.short_side, place, config.rounding, config.resampling)
+            for place in places
+            for clip in shown
         ]
