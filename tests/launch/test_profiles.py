@@ -39,6 +39,14 @@ def test_every_profile_of_the_repository_can_be_read():
     assert read_profile("container").python.startswith("apptainer exec")
 
 
+@pytest.mark.parametrize("sweep", ["flow", "transcode", "vicc_cross", "vicc_hmdb51"])
+def test_what_works_on_whole_datasets_has_a_process_for_every_core_it_asks_for(sweep):
+    stages = [stage for stage in plan_of(f"sweep={sweep}") if stage.resources.resource_class == "flow"]
+    assert {stage.kind for stage in stages} <= {"flow", "transcode"}
+    assert [stage.config["runtime"]["workers"] for stage in stages] == [32] * len(stages) != []
+    assert {stage.resources.cpus_per_task for stage in stages} == {32}
+
+
 def test_ones_own_profile_hides_the_shipped_one(own):
     own("cluster/default.yaml", "partition: mine\n")
     own("cluster/another.yaml", "account: lab\n")
