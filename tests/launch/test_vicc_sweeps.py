@@ -107,6 +107,17 @@ def test_kinetics_networks_are_evaluated_on_ucf101_with_its_own_flow() -> None:
             assert [one.stage for one in stage.inputs.get("motion", ())] in ([], ["flow-ucf101"])
 
 
+def test_the_flow_of_kinetics_is_made_in_shares_and_is_the_flow_of_the_whole(tmp_path: Path) -> None:
+    sharded = plan_of("sweep=vicc_k400")
+    parts = [stage.name for stage in sharded if stage.template == "part"]
+    shares = [sharded[name].config["shard"] for name in parts]
+    assert shares == [f"{n}/{len(parts)}" for n in range(1, len(parts) + 1)]
+    assert sharded["flow"].parents == tuple(parts)
+    assert sharded["flow"].dispensable == set(parts)
+    text = "data: kinetics400\nstages:\n  - {name: flow, kind: flow, config: [recipe=vicc_flow]}\n"
+    assert plan_text(tmp_path, text)["flow"].stage_id == sharded["flow"].stage_id
+
+
 def test_kinetics_recipes_resolve_to_all_that_they_state() -> None:
     plan = plan_of("sweep=vicc_k400")
     single, cross = plan["single-rgb"].config, plan["cross2-flow"].config
