@@ -4,7 +4,7 @@ import pytest
 
 from tests.cards import assert_files_have_tests, assert_tests_are_there
 
-METHOD, STEPS = "tests.vssl.methods.test_fgkvmem", "tests.vssl.methods.test_fgkvmem_goldens"
+METHOD, LOSSES, STEPS = (f"tests.vssl.methods.test_fgkvmem{part}" for part in ("", "_losses", "_goldens"))
 TRUNKS, MEMORY = "tests.vssl.backbones.test_slowfast_trunks", "tests.vssl.nn.test_key_value_memory"
 OPTIM, MIXUP, KNN = "tests.vssl.test_optim", "tests.vssl.nn.test_mixup", "tests.vssl.evals.test_knn"
 VIEWS, TIMES, LISTS = (f"tests.vssl.data.test_{name}" for name in ("clip_views", "sampling_timed", "original_lists"))
@@ -17,10 +17,10 @@ POINTS = {
         f"{MEMORY}:test_point_02_queries_that_are_a_key_read_its_value",
     ],
     3: [f"{STEPS}:test_point_03_memory_golden"],
-    4: [f"{METHOD}:test_point_04_what_each_loss_teaches", f"{STEPS}:test_point_03_memory_golden"],
+    4: [f"{LOSSES}:test_point_04_what_each_loss_teaches", f"{STEPS}:test_point_03_memory_golden"],
     5: [
         f"{MEMORY}:test_point_05_centre_and_normalisation_of_two_ranks_golden",
-        f"{METHOD}:test_point_05_the_centre_moves_in_training_alone",
+        f"{LOSSES}:test_point_05_the_centre_moves_in_training_alone",
     ],
     6: [
         f"{METHOD}:test_point_06_swapping_the_clips_changes_nothing_and_cosine_is_what_is_logged",
