@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from vssl.artifacts import Inputs, one
@@ -52,8 +53,10 @@ def run(config: MultiviewConfig, inputs: Inputs, run: Run) -> dict[str, float]:
         head = head.requires_grad_(False).eval().to(device)
 
         def classify(windows: Tensor) -> Tensor:
-            logits: Tensor = head(head.pool(backbone(windows)))
-            return logits
+            features = backbone(windows)
+            with torch.autocast(features.device.type, enabled=False):  # as in the stages that trained the head
+                logits: Tensor = head(head.pool(features))
+                return logits
 
         def tested(view: TestViewConfig) -> dict[str, Described]:
             return predict(

@@ -237,6 +237,21 @@ def test_a_classifier_that_is_tested_again_says_the_same(
     torch.testing.assert_close(table(tmp_path, stage), table(root, stages[kind]))
 
 
+def test_a_head_is_in_float32_where_its_network_is_in_half_precision(
+    stages: dict[str, Stage], root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_head, seen = multiview._head, []
+
+    def watched(*given: Any) -> Any:
+        head = build_head(*given)
+        head.linear.register_forward_hook(lambda _, inputs, logits: seen.append((inputs[0].dtype, logits.dtype)))
+        return head
+
+    monkeypatch.setattr(multiview, "_head", watched)
+    retesting(stages, root, "finetune", runtime=runtime(amp="bf16")).execute(tmp_path)
+    assert set(seen) == {(torch.float32, torch.float32)}
+
+
 def test_thirty_views_are_the_same_every_time_whatever_takes_the_mean(
     stages: dict[str, Stage], root: Path, tmp_path: Path
 ) -> None:
