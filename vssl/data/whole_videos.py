@@ -51,29 +51,29 @@ def frame_chunks(
     Raises:
         StageError: a file changed since `prepare` or does not decode; an evaluation never skips one.
     """
+    parts = [(video, part) for video in videos for part in chunks(dataset.total(video), chunk)]
 
-    def fetch(key: tuple[int, int, int]) -> tuple[int, Tensor]:
-        index, first, stop = key
+    def fetch(number: int) -> Tensor:
+        index, part = parts[number]
         total = dataset.total(index)
-        wanted = sampler.with_context(LongView(torch.arange(first, stop).numpy(), total))
+        wanted = sampler.with_context(LongView(torch.arange(part.start, part.stop).numpy(), total))
         try:
             read = dataset.frames(index, wanted.tolist())
         except BrokenVideo as error:
             raise StageError(f"{error}; it decoded when the dataset was prepared: is the disk failing?") from None
-        return index, evaluation_frames(torch.from_numpy(read), side, centre_crop).transpose(0, 1).contiguous()
+        return evaluation_frames(torch.from_numpy(read), side, centre_crop).transpose(0, 1).contiguous()
 
-    keys = [(video, part.start, part.stop) for video in videos for part in chunks(dataset.total(video), chunk)]
     reader = Reader(
         fetch,
         lambda items: items[0],
-        name=lambda key: dataset.video_ids[key[0]],
+        name=lambda number: dataset.video_ids[parts[number][0]],
         workers=workers,
         prefetch=prefetch,
         pin=device.type == "cuda",
     )
     try:
-        for (index, _, stop), (_, planes) in zip(keys, reader.read([[key] for key in keys])):
+        for (index, part), planes in zip(parts, reader.read([[number] for number in range(len(parts))])):
             frames = normalise(planes.to(device, non_blocking=True), dataset.statistics)
-            yield Chunk(index, stop == dataset.total(index), frames)
+            yield Chunk(index, part.stop == dataset.total(index), frames)
     finally:
         reader.close()
