@@ -107,6 +107,16 @@ def test_evaluations_have_the_published_values(monkeypatch: pytest.MonkeyPatch) 
     assert (k400["actions"], k400["by_action"]) == (["baseball_pitch"], True)
 
 
+def test_finegym_is_embedded_in_more_than_the_hour_of_a_retrieval(monkeypatch: pytest.MonkeyPatch) -> None:
+    for sweep, names in {
+        "finegym": ["align", "align-untrained"],
+        "finegym_baselines": ["align-conv", "align-conv_tcc", "align-supervised"],
+        "k400_pretrain": ["align-finegym"],
+    }.items():
+        plan = paper(sweep, monkeypatch)
+        assert [plan[name].resources.timeout_min for name in names] == [480] * len(names)
+
+
 def test_weights_of_images_are_an_input_at_paper_scale_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"/data/pretrained/.*cannot be read.*absolute path"):
         plan_of("sweep=carl_pouring")
