@@ -36,7 +36,7 @@ BUDGETS: Mapping[str, int] = {
     "out_of_memory": 0,  # on equal resources
 }
 STOPS = ("preempted", "time_limit", "signal")  # after which a stage is expected to be further than before
-IDLE_STOPS = 3  # in a row without a new checkpoint, after which going on is pointless
+IDLE_STOPS = 3  # in a row without a new checkpoint or artifact, after which going on is pointless
 _EXIT_CODES: Mapping[str, int] = {
     **dict.fromkeys(BUDGETS, TRY_AGAIN),
     "done": DONE,
@@ -95,7 +95,7 @@ def decide(found: Finding, policy: Policy, earlier: Sequence[Mapping[str, Any]],
         found: how this launch ended.
         policy: budgets.
         earlier: verdicts on earlier launches of the same batch element, oldest first.
-        progress: changes with every new checkpoint.
+        progress: changes with every new checkpoint and every new file of an artifact.
     """
     code = _EXIT_CODES[found.cause]
     if found.by_slurm:
@@ -104,8 +104,8 @@ def decide(found: Finding, policy: Policy, earlier: Sequence[Mapping[str, Any]],
         return Verdict(cause=found.cause, error=found.error, decision="end", exit_code=code)
     if _is_stuck(found.cause, earlier, progress):
         error = (
-            f"stopped {IDLE_STOPS} times in a row ({found.cause.replace('_', ' ')}) without a new checkpoint in "
-            "between: give it more time, or let it save more often (runtime.save_every_min)"
+            f"stopped {IDLE_STOPS} times in a row ({found.cause.replace('_', ' ')}) without a new checkpoint or "
+            "artifact in between: give it more time, or let it save more often (runtime.save_every_min)"
         )
         return Verdict(cause=found.cause, error=error, decision="end", exit_code=FAILED)
     spent, budget = times(found.cause, earlier), policy.budget(found.cause)

@@ -157,6 +157,18 @@ def test_stops_with_progress_go_on(ended):
         ended.next_start()
 
 
+def test_stops_after_which_more_is_finished_go_on(ended):
+    """As embeddings of videos and optical flow: what is made is kept, and there is no checkpoint."""
+    finished = ended.folder.artifacts / "features" / "train"
+    finished.mkdir(parents=True)
+    for video in range(5):
+        stopped(ended)
+        (finished / f"{video}.npz").touch()
+        assert ended.settle() == 75
+        assert ended.slurm.requeued == [JOB]
+        ended.next_start()
+
+
 def test_what_is_cancelled_is_not_brought_back(ended):
     stopped(ended)
     ended.slurm.job["JobState"] = "COMPLETING"

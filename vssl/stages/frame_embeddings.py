@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vssl.artifacts import write_atomic
 from vssl.data.clips import ClipDataset
 from vssl.data.label_runs import Labels
 from vssl.data.sampling.long import chunks
 from vssl.data.sampling.samplers import Long
+from vssl.data.whole_files import clear_leftovers, made_whole
 from vssl.data.whole_videos import Chunk, frame_chunks
 from vssl.device import autocast
 from vssl.distributed import all_gather_object, any_true, is_main, rank, world_size
@@ -50,18 +50,32 @@ def embed_split(
 ) -> list[EmbeddedVideo]:
     """Every frame of the chosen videos of a split, in their order; all ranks call, and each embeds a part of them.
 
-    Writes `<split>/<video>.npz` with `embeddings` and `labels` into the artifact `features`.
+    Writes `<split>/<video>.npz` with `embeddings` and `labels` into the artifact `features`. Whole files from an
+    earlier attempt are kept and read: the stage's folder stands for the network and every setting that matters.
 
     Raises:
-        Stopped: some rank was asked to stop; nothing is lost but the time.
+        Stopped: some rank was asked to stop; what is finished stays.
     """
+    names, actions = dataset.video_ids, dataset.labels.tolist()
+    tree = run.artifact("features") / split
+
+    def path(index: int) -> Path:
+        return tree / f"{names[index]}.npz"
+
+    def described(index: int, embeddings: Embeddings) -> EmbeddedVideo:
+        return EmbeddedVideo(names[index], index, actions[index], embeddings, labels[names[index]])
+
     count = len(chosen)
     videos = chosen[count * rank() // world_size() : count * (rank() + 1) // world_size()]
+    clear_leftovers(tree)
+    own = {index: described(index, _read(path(index))) for index in videos if path(index).exists()}
+    if own and is_main():
+        run.say(f"{len(own)} of {len(videos)} videos of {split} are embedded already")
     assert isinstance(dataset.sampler, Long)
     context = dataset.sampler.config.num_context_frames
     parts = frame_chunks(
         dataset,
-        videos,
+        [index for index in videos if index not in own],
         dataset.sampler,
         chunk=config.block,
         side=config.data.crop_size,
@@ -70,7 +84,6 @@ def embed_split(
         prefetch=config.runtime.prefetch,
         device=device,
     )
-    own: list[EmbeddedVideo] = []
     features: list[Tensor] = []  # of the video that is being read
     while True:
         part: Chunk | None = next(parts, None)
@@ -80,17 +93,16 @@ def embed_split(
             with autocast(config.runtime, device):
                 features.append(encoder.features(part.frames[None]))
             if part.is_last:
-                embeddings = _embedded(config, encoder, torch.cat(features, dim=1), context)
-                name = dataset.video_ids[part.index]
-                video = EmbeddedVideo(name, part.index, int(dataset.labels[part.index]), embeddings, labels[name])
-                _write(run, split, video)
-                own.append(video)
+                video = described(part.index, _embedded(config, encoder, torch.cat(features, dim=1), context))
+                run.check_ownership()
+                _write(path(part.index), video)
+                own[part.index] = video
                 features = []
             if is_main():  # rank 0 has the first videos
                 run.beat(len(own), len(videos))
         if any(any_true(run.should_stop())):
-            raise Stopped("stopped during an evaluation, which will start again")
-    return [video for of_rank in all_gather_object(own) for video in of_rank]
+            raise Stopped(f"embedding of {split}: {len(own)} of {len(videos)} videos are done and kept")
+    return [video for of_rank in all_gather_object([own[index] for index in videos]) for video in of_rank]
 
 
 def _embedded(config: AlignmentConfig, encoder: FrameEncoder, features: Tensor, context: int) -> Embeddings:
@@ -109,8 +121,12 @@ def _embedded(config: AlignmentConfig, encoder: FrameEncoder, features: Tensor, 
     return found
 
 
-def _write(run: Run, split: str, video: EmbeddedVideo) -> None:
-    run.check_ownership()
-    path = (run.artifact("features") / split / Path(video.video_id)).with_suffix(".npz")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, lambda stream: np.savez(stream, embeddings=video.embeddings, labels=video.labels), durable=False)
+def _write(path: Path, video: EmbeddedVideo) -> None:
+    with made_whole(path) as aside, open(aside, "wb") as stream:
+        np.savez(stream, embeddings=video.embeddings, labels=video.labels)
+
+
+def _read(path: Path) -> Embeddings:
+    with np.load(path) as arrays:
+        embeddings: Embeddings = arrays["embeddings"]
+    return embeddings

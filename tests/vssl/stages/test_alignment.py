@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from tests import miniatures
 from tests.frame_sources import labelled_source, phases_source
 from tests.gloo import run_ranks
 from vssl.artifacts import Artifact, StageFolder, read_json
 from vssl.config import ConfigError, build
+from vssl.methods.carl import FrameEncoder
 from vssl.run import Run, StageError, Stopped
 from vssl.stages import alignment, pretrain
 from vssl.stages.alignment_config import AlignmentConfig
@@ -180,8 +182,8 @@ def test_videos_of_other_actions_are_not_embedded(actions: Artifact, tmp_path: P
     config = aligning(actions=["pullup"], tasks=["classification"], fractions=[1.0])
     metrics = run_in(tmp_path, alignment.run, config, {"dataset": (actions,)})
     assert {split: list(exported(tmp_path, split)) for split in ("train", "val")} == {
-        "train": ["0300_pullup"],
-        "val": ["0400_pullup"],
+        "train": ["0300_pullup.mp4"],
+        "val": ["0400_pullup.mp4"],
     }
     assert (metrics["train_videos"], metrics["test_videos"], metrics["frames"]) == (1, 1, 12)
 
@@ -192,9 +194,40 @@ def test_an_action_that_is_not_there_is_refused_before_anything_is_embedded(acti
     assert not exported(tmp_path, "train")
 
 
-def test_a_stop_is_heeded(dataset: Artifact, tmp_path: Path) -> None:
-    with pytest.raises(Stopped):
-        run_in(tmp_path, alignment.run, aligning(), {"dataset": (dataset,)}, stop_requested=lambda: True)
+def test_a_stopped_evaluation_goes_on_with_the_videos_that_remain(
+    actions: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the same bytes; a stop within a video, after some that are finished, loses that video alone."""
+    config = aligning(tasks=["classification"], fractions=[1.0], block=4)  # videos of 6 and 12 frames
+    fed: list[int] = []
+    features = FrameEncoder.features
+
+    def counted(encoder: FrameEncoder, frames: Tensor) -> Tensor:
+        fed.append(frames.shape[2])
+        return features(encoder, frames)
+
+    monkeypatch.setattr(FrameEncoder, "features", counted)
+    metrics = run_in(tmp_path / "whole", alignment.run, config, {"dataset": (actions,)})
+    frames, fed[:] = sum(fed), []
+    stopped, whole = (tmp_path / name / "artifacts" / "features" for name in ("stopped", "whole"))
+
+    def has_begun_another() -> bool:
+        """Once a video is finished, at the next chunk."""
+        finished = [*stopped.rglob("*.npz")]
+        return bool(finished) and sum(fed) > sum(len(np.load(path)["labels"]) for path in finished)
+
+    with pytest.raises(Stopped, match="embedding of train: 1 of 4 videos are done and kept"):
+        run_in(tmp_path / "stopped", alignment.run, config, {"dataset": (actions,)}, stop_requested=has_begun_another)
+    (kept,) = stopped.rglob("*.npz")
+    written, fed[:] = kept.stat().st_mtime_ns, []
+    (kept.parent / ".of-a-killed-process.tmp").touch()
+    assert run_in(tmp_path / "stopped", alignment.run, config, {"dataset": (actions,)}) == metrics
+    assert "1 of 4 videos of train are embedded already" in capsys.readouterr().out
+    assert sum(fed) == frames - len(np.load(kept)["labels"])
+    assert kept.stat().st_mtime_ns == written
+    names = [{path.relative_to(tree): path.read_bytes() for path in tree.rglob("*.*")} for tree in (whole, stopped)]
+    assert names[0] == names[1]
+    assert len(names[0]) == 5
 
 
 def test_what_cannot_be_evaluated_is_refused() -> None:
