@@ -154,6 +154,11 @@ class ClipDataset:
         """Frames of a video."""
         return self._videos[index].total
 
+    def area(self, index: int) -> int:
+        """Pixels of a frame of a video, as stored."""
+        row = self.videos.iloc[index]
+        return int(row["width"] * row["height"])
+
     def _streams(
         self, epoch: int, video: _Video, finish: bool, repeat: int
     ) -> tuple[dict[str, Tensor], Sequence[DrawnView]]:

@@ -1,14 +1,18 @@
 """Whole videos in chunks: every frame of the file, after its context, whoever reads it."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
 from tests.frame_sources import phases_source
 from vssl.config import build
+from vssl.data import whole_videos
 from vssl.data.clips import ClipDataset
 from vssl.data.dataset_config import EvaluationClipsConfig
-from vssl.data.decode import all_frames
+from vssl.data.decode import Frames, all_frames
+from vssl.data.sampling.long import chunks
 from vssl.data.sampling.samplers import Long
 from vssl.data.views.augment import normalise
 from vssl.data.views.augment_config import TestViewConfig
@@ -53,6 +57,29 @@ def expected(dataset: ClipDataset, index: int) -> Tensor:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_every_frame_comes_after_its_context(dataset: ClipDataset, workers: int) -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_every_frame_comes_after_its_context(
+    dataset: ClipDataset, workers: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many chunks are decoded at a time, for which memory for all of their frames is there, or for none."""
+    monkeypatch.setattr(whole_videos, "_BYTES_AT_ONCE", 3 * SIDE**2 * CONTEXT * CHUNK * at_once - (at_once == 1))
     for index, frames in enumerate(whole(dataset, workers)):
         assert torch.equal(frames, expected(dataset, index))
+
+
+def test_a_file_is_decoded_once_where_its_frames_fit_into_memory(
+    dataset: ClipDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, calls = dataset.frames, []
+
+    def counted(index: int, wanted: Sequence[int]) -> Frames:
+        calls.append(index)
+        return frames(index, wanted)
+
+    monkeypatch.setattr(dataset, "frames", counted)
+    whole(dataset, workers=0)
+    assert calls == [0, 1]
+    calls.clear()
+    monkeypatch.setattr(whole_videos, "_BYTES_AT_ONCE", 0)
+    whole(dataset, workers=0)
+    assert len(calls) == sum(len(chunks(dataset.total(index), CHUNK)) for index in range(2))
