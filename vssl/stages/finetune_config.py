@@ -56,7 +56,8 @@ class FinetuneConfig:
     precise_bn_batches: int = knob(
         0,
         doc="before the test, statistics of batch normalisation are averaged over so many training batches that are "
-        "not mixed, at most an epoch of them; published for FGKVMem: 200; 0: running ones as training left them",
+        "not mixed, at most an epoch of them; published for FGKVMem, and for STS on Kinetics-400 but for CSN: 200; 0: "
+        "running ones as training left them",
         at_least=0,
         since="0.2",
         neutral=0,
