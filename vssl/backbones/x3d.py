@@ -72,8 +72,8 @@ def x3d_block(
 class _Gate(nn.Module):
     """Squeeze and excitation: a factor from 0 to 1 for each channel, of the means of all channels.
 
-    A departure: biases start as torch draws them, whatever is trained. So they do in STS's pre-training on images, while
-    its training from scratch on videos starts them at zero.
+    A departure: biases start as torch draws them, whatever is trained. So they do in STS's pre-training on images; its
+    training from scratch on videos starts them at zero.
     """
 
     def __init__(self, channels: int) -> None:
