@@ -73,7 +73,7 @@ def frame_chunks(
             read = torch.from_numpy(dataset.frames(index, wanted.tolist()))
         except BrokenVideo as error:
             raise StageError(f"{error}; it decoded when the dataset was prepared: is the disk failing?") from None
-        pieces = read.split([context * len(part) for part in parts])
+        pieces = torch.split(read, [context * len(part) for part in parts])
         return [evaluation_frames(piece, side, centre_crop).transpose(0, 1).contiguous() for piece in pieces]
 
     reader = Reader(
