@@ -1,6 +1,6 @@
 """The training of a classifier, be it a probe, a fine-tuning or a pre-training on images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -30,6 +30,7 @@ def train_classifier(
     run: Run,
     device: torch.device,
     *,
+    watch: Callable[[int], Mapping[str, float]] = lambda epochs: {},
     finish: Callable[[TrainLoader], object] = lambda loader: None,
 ) -> dict[str, float]:
     """Train on all videos, or images, of a split, from the newest checkpoint if there is one.
@@ -42,6 +43,7 @@ def train_classifier(
         inputs: of the stage.
         run: the stage's execution.
         device: where to train.
+        watch: as of `vssl.loop.train`.
         finish: what is done with the training batches after the last update.
 
     Returns:
@@ -67,6 +69,7 @@ def train_classifier(
             runtime=config.runtime,
             device=device,
             identity=identity(config, inputs),
+            watch=watch,
         )
         replaced = len(replaced_over_ranks(loader))
         finish(loader)

@@ -26,6 +26,7 @@ from vssl.stages.finetune_config import FinetuneConfig
 from vssl.stages.report import write_metrics
 from vssl.stages.sources import bound_weights, clips, header, initial_backbone, seen
 from vssl.stages.transfer import start_residuals_and_taps, take_hidden_layer
+from vssl.stages.validation import validation
 from vssl.weights import save_weights
 
 
@@ -68,7 +69,17 @@ def run(config: FinetuneConfig, inputs: Inputs, run: Run) -> dict[str, float]:
                 set_precise_statistics(method.backbone, _unmixed(config, loader, run))
 
         optimizer = _optimizer(config, method)
-        figures = train_classifier(config, method, optimizer, dataset, inputs, run, device, finish=set_statistics)
+        figures = train_classifier(
+            config,
+            method,
+            optimizer,
+            dataset,
+            inputs,
+            run,
+            device,
+            watch=validation(config, method, method.classify, inputs, run, device=device),
+            finish=set_statistics,
+        )
         method.eval()
         predictions = predict(config, inputs, run, method.classify, batch_size=config.global_batch_size, device=device)
     metrics = scored(run, predictions) | figures

@@ -114,6 +114,13 @@ class FinetuneConfig:
     augment: TrainAugmentConfig = nested(ClassifyAugmentConfig, doc="training views")
     test_view: TestViewConfig = nested(TestViewConfig, doc="test views")
     test_crops: TestCrops = knob("centre", doc="centre; five: with the corners; ten: and all of it mirrored")
+    validate_every_epochs: int = knob(
+        0,
+        doc="epochs from one look at the test split to the next, for the curves val/top1, val/top5 and val/loss; "
+        "nothing is chosen by them. 0: it is tested after the last epoch alone",
+        semantic=False,
+        at_least=0,
+    )
     optim: OptimConfig = nested(SGDConfig, doc="optimiser")
     schedule: ScheduleConfig = nested(MilestonesConfig, doc="learning rate over training")
     runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading, checkpoints")

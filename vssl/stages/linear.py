@@ -22,6 +22,7 @@ from vssl.stages.classifier_training import train_classifier
 from vssl.stages.linear_config import LinearConfig
 from vssl.stages.report import write_metrics
 from vssl.stages.sources import clips, frozen_backbone, header, seen
+from vssl.stages.validation import validation
 from vssl.weights import save_weights
 
 
@@ -100,13 +101,13 @@ def run(config: LinearConfig, inputs: Inputs, run: Run) -> dict[str, float]:
                 backbone, len(dataset.classes), plain=config.head == "plain", drifting=config.trunk == "train"
             ).to(device)
         optimizer = build_optimizer(config.optim, probe.parameters())
-        figures = train_classifier(config, probe, optimizer, dataset, inputs, run, device)
-
-        probe.eval()
 
         def classify(windows: Tensor) -> Tensor:
             return probe.classify(probe.pooled(windows))  # (n, classes)
 
+        watch = validation(config, probe, classify, inputs, run, device=device)
+        figures = train_classifier(config, probe, optimizer, dataset, inputs, run, device, watch=watch)
+        probe.eval()
         predictions = predict(config, inputs, run, classify, batch_size=config.global_batch_size, device=device)
     metrics = scored(run, predictions) | figures
     if is_main():

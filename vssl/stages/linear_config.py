@@ -46,6 +46,13 @@ class LinearConfig:
         since="0.2",
         neutral="eval",
     )
+    validate_every_epochs: int = knob(
+        0,
+        doc="epochs from one look at the test split to the next, for the curves val/top1, val/top5 and val/loss; "
+        "nothing is chosen by them. 0: it is tested after the last epoch alone",
+        semantic=False,
+        at_least=0,
+    )
     optim: OptimConfig = nested(SGDConfig, doc="optimiser of the head")
     schedule: ScheduleConfig = nested(MilestonesConfig, doc="learning rate over training")
     runtime: RuntimeConfig = nested(RuntimeConfig, doc="precision, loading, checkpoints")
