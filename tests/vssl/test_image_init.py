@@ -243,6 +243,31 @@ def test_positions_are_resized_and_it_is_said() -> None:
     assert "pos_embed resized" in coverage.line()
 
 
+def test_fixed_positions_do_not_silently_replace_those_that_the_image_network_learned() -> None:
+    image = {k: t.double() for k, t in imported(torchvision_vit().state_dict()).items()}
+    network = small("timesformer", "space_only", positions="fixed")
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(ConfigError, match="positions is fixed, which would drop them; set it to learned"):
+        start_from_image(network, image, COPIES)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    coverage = start_from_image(network, image | {"pos_embed": sines_and_cosines(5, 16)[None]}, COPIES)
+    assert not coverage.missing
+    assert not coverage.shifted
+    for name in ("norm.weight", "blocks.1.space.attention.qkv.weight"):
+        assert torch.equal(network.state_dict()[name], image[name])
+
+
+def test_fixed_positions_one_place_after_those_of_mae_are_told_of() -> None:
+    """MAE's first patch is at 0, where the class token is here; the learned table starts as MAE's."""
+    image = {k: t.double() for k, t in imported(torchvision_vit().state_dict()).items()}
+    mae = {name: tensor for name, tensor in image.items() if name not in ("cls_token", "pos_embed")}
+    fixed, learned = (small("timesformer", "space_only", positions=kind) for kind in ("fixed", "learned"))
+    coverage = start_from_image(fixed, mae, COPIES)
+    assert "positions are fixed, each one place after MAE's" in coverage.line()
+    assert "MAE" not in start_from_image(learned, mae, COPIES).line()
+    assert torch.equal(fixed.pos_embed[:, 1:4].float(), learned.pos_embed.detach()[:, 2:].float())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -62,7 +62,9 @@ class _VideoTransformerConfig:
     patch_size: int = knob(16, doc="side of a patch, pixels", at_least=1)
     image_size: int = knob(224, doc="side of the frames that the position table is made for, pixels", at_least=1)
     positions: Literal["learned", "fixed"] = knob(
-        "learned", doc="tables of positions and times; fixed: sines and cosines, as weights of MAE have them"
+        "learned",
+        doc="tables of positions and times; fixed: sines and cosines from 0 for the class token, so that patches have "
+        "the place after MAE's; learned starts as MAE's own where its weights are read",
     )
     time_init: Literal["zero", "normal"] = knob(
         "zero",

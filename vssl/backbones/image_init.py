@@ -28,11 +28,13 @@ class Coverage:
     taken: tuple[str, ...]
     missing: tuple[str, ...]  # left as it was drawn
     resized: tuple[str, ...]  # of those taken
+    shifted: bool = False  # fixed positions are not those that the image network learned with
 
     def line(self) -> str:
         resized = f", {', '.join(self.resized)} resized" if self.resized else ""
         missing = f"; as drawn: {first_few(self.missing)}" if self.missing else ""
-        return f"{len(self.taken)} of {len(self.taken) + len(self.missing)} tensors taken{resized}{missing}"
+        shifted = "; positions are fixed, each one place after MAE's" if self.shifted else ""
+        return f"{len(self.taken)} of {len(self.taken) + len(self.missing)} tensors taken{resized}{missing}{shifted}"
 
 
 def start_from_image(network: VideoTransformer, image: Mapping[str, Tensor], config: ImageInitConfig) -> Coverage:
@@ -42,20 +44,24 @@ def start_from_image(network: VideoTransformer, image: Mapping[str, Tensor], con
         network: is filled; nothing is, if an error is raised.
         image: under the names of a `Block` network, as `vssl.published_vit` gives them: `cls_token`, `pos_embed`,
             `patch_embed.*` with a weight (D, 3, side, side), `blocks.<i>.space.*`, `blocks.<i>.ffn.*`, `norm.*`.
-            Without positions it is MAE's, of sines and cosines, and they become the learned table.
+            Without positions it is MAE's, of sines and cosines, and they become the learned table. A fixed one has the
+            class token at 0, where MAE has the first patch.
         config: what time starts as.
 
     Raises:
         ConfigError: a tensor of the network is in the image's neither directly nor by the rules above and may not be
-            missing; one of the image's finds no place; or a shape does not fit.
+            missing; one of the image's finds no place; a shape does not fit; or positions that the image network
+            learned would give way to fixed ones.
     """
     own = network.state_dict()
     given = dict(image)
     allowed = [*_NO_IMAGE_HAS, *config.may_miss]
     if "cls_token" not in given and "pos_embed" not in given:
         allowed += ["cls_token", "pos_embed"]
+    shifted = False
     if "pos_embed" not in own:  # fixed tables, which are in no checkpoint
-        given.pop("pos_embed", None)
+        shifted = "cls_token" not in given and "pos_embed" not in given
+        _refuse_other_positions(network.pos_embed, given.pop("pos_embed", None))
     found, resized = _translated(network, given, config)
 
     missing = [name for name in own if name not in found]
@@ -72,7 +78,19 @@ def start_from_image(network: VideoTransformer, image: Mapping[str, Tensor], con
         found["pos_embed"] = positions
     network.load_state_dict(own | found)
     return Coverage(
-        taken=tuple(name for name in own if name not in missing), missing=tuple(missing), resized=tuple(resized)
+        taken=tuple(name for name in own if name not in missing),
+        missing=tuple(missing),
+        resized=tuple(resized),
+        shifted=shifted,
+    )
+
+
+def _refuse_other_positions(fixed: Tensor, given: Tensor | None) -> None:
+    if given is None or (given.shape == fixed.shape and torch.allclose(given.to(fixed), fixed, rtol=0, atol=1e-5)):
+        return
+    raise ConfigError(
+        "the image network has positions of its own, and backbone.positions is fixed, which would drop them; set it to "
+        "learned"
     )
 
 
