@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vssl.distributed import joined
 from vssl.run import StageError
@@ -70,8 +71,12 @@ def _settings(runtime: RuntimeConfig, device: torch.device) -> Iterator[torch.de
         # the backward pass of 3D max pooling has no deterministic form on a GPU: there torch warns instead of refusing
         torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     torch.backends.cudnn.benchmark = not runtime.deterministic
+    # fused attention adds up gradients in any order where torch only warns
+    plain = runtime.deterministic and device.type == "cuda"
+    attention: AbstractContextManager[object] = sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
     try:
-        yield device
+        with attention:
+            yield device
     finally:
         threads, deterministic, warn_only, benchmark = before
         torch.set_num_threads(threads)

@@ -19,7 +19,11 @@ class RuntimeConfig(CoresConfig):
     """How a stage runs its network."""
 
     amp: Literal["off", "bf16", "fp16"] = knob("off", doc="autocast precision of the networks; losses stay in float32")
-    deterministic: bool = knob(True, doc="bit-equal resume (on a GPU, all but 3D max pooling); slower there")
+    deterministic: bool = knob(
+        True,
+        doc="bit-equal resume (on a GPU, all but 3D max pooling); slower there, and attention, whose fused kernels are "
+        "not used, needs more memory too",
+    )
     device: Literal["auto", "cpu", "cuda"] = knob("auto", doc="auto: cuda where there is one", semantic=False)
     looks_on: Literal["workers", "device"] = knob(
         "workers",
