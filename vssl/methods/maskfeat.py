@@ -28,7 +28,7 @@ class MaskFeat(nn.Module):
     """Hide cubes of a clip behind a learned token, and predict what was there in the middle frame of each cube.
 
     Source: arXiv:2112.09133, and VideoTransformer-pytorch where it is silent. Targets are computed where the network
-    is, for all frames at once; the public code makes them in its loaders.
+    is, of the frames that have some; the public code makes them in its loaders, of all frames.
 
     Args:
         config: the objective.
@@ -74,10 +74,12 @@ class MaskFeat(nn.Module):
         hidden = torch.from_numpy(np.stack([mask.hidden for mask in masks])).to(clips.device)  # (B, t, h, w)
         prediction = self.predict(clips, hidden)
         with torch.autocast(clips.device.type, enabled=False):
-            target = hog_targets(_LEVELS * clips.float().transpose(1, 2))  # (B, T, h, w, 108)
-            weight = centre_weights(masks, hidden)
+            centres = [(row, frame) for row, mask in enumerate(masks) for frame in mask.centres(PATCH[0])]
+            rows, frames = torch.tensor(centres, device=clips.device).unbind(1)  # (N,): clips, and frames of them
+            target = hog_targets(_LEVELS * clips.transpose(1, 2)[rows, frames].float())  # (N, h, w, 108)
+            weight = centre_weights(masks, hidden)[rows, frames]  # (N, h, w)
             count = all_reduce_sum(weight.sum()) / world_size()
-            loss = masked_regression(prediction, target, weight, count)
+            loss = masked_regression(prediction[rows, frames], target, weight, count)
         return loss, {"masked_share": hidden.float().mean()}
 
     def masks(self, clips: Tensor, position: Position) -> list[CubeMask]:

@@ -19,7 +19,7 @@ from vssl.backbones.backbone_config import MViTBConfig
 from vssl.backbones.mvit import MViTB
 from vssl.config import ConfigError, build
 from vssl.losses.masked_regression import masked_regression
-from vssl.methods import load_method
+from vssl.methods import load_method, maskfeat
 from vssl.methods.maskfeat import MaskFeat, centre_weights
 from vssl.methods.maskfeat_config import MaskFeatConfig
 from vssl.nn.cube_mask import CubeMask, draw_cube_mask
@@ -200,6 +200,26 @@ def test_point_10_everything_learns_in_pretraining_and_what_is_hidden_is_not_see
     clips = batch()["streams"]["rgb"][:, 0]
     hidden = torch.ones(2, 2, 4, 4, dtype=torch.bool)
     assert torch.equal(method.predict(clips, hidden), method.predict(clips + 1, hidden))
+
+
+def test_the_loss_is_of_all_frames_and_histograms_of_those_with_a_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its slow twin has targets of every frame, most with a weight of 0."""
+    method, clips, position, seen = tiny(), batch()["streams"]["rgb"][:, 0], at(0, 2), []
+
+    def counted(frames: Tensor) -> Tensor:
+        seen.append(frames)
+        return hog_targets(frames)
+
+    monkeypatch.setattr(maskfeat, "hog_targets", counted)
+    loss, _ = method(batch(), position)
+    masks = method.masks(clips, position)
+    hidden = torch.from_numpy(np.stack([mask.hidden for mask in masks]))
+    prediction, levels = method.predict(clips, hidden), 255 * 0.225 * clips.transpose(1, 2)
+    expected = masked_regression(prediction, hog_targets(levels), centre_weights(masks, hidden))
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+    centres = [frame for clip, mask in zip(levels, masks) for frame in clip[mask.centres(2)]]
+    assert len(centres) < levels.shape[0] * levels.shape[1]
+    assert torch.equal(torch.cat(seen), torch.stack(centres))
 
 
 def test_masks_are_a_function_of_the_step_and_the_clips_place() -> None:
