@@ -3,11 +3,16 @@
 import re
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Generator
 
 from tests.goldens import golden
-from vssl.data.sampling.segments import central_starts, looped_clips, segment_starts
+from vssl.data.sampling.dense import Indices
+from vssl.data.sampling.samplers import Sampler, build_sampler
+from vssl.data.sampling.sampling_config import SegmentsConfig
+from vssl.data.sampling.segments import SegmentStarts, central_starts, looped_clips, segment_starts
 from vssl.randomness import stream
 
 shapes = st.integers(1, 400), st.integers(1, 40), st.integers(1, 9), st.integers(1, 32)
@@ -24,18 +29,36 @@ def cases(kind: str) -> list[tuple[int, int, int, int, int, np.ndarray]]:
     return found
 
 
+def sampler_of(num_frames: int, stride: int, clips: int) -> Sampler:
+    """As a recipe has it: the original's clips of one frame are the frames of one clip."""
+    if num_frames == 1:
+        return build_sampler(SegmentsConfig(sparse=True), clips, stride)
+    return build_sampler(SegmentsConfig(), num_frames, stride)
+
+
 def test_test_clips_equal_the_originals() -> None:
     for num_frames, stride, clips, total, _, expected in cases("test"):
-        starts = central_starts(total, num_frames, stride, clips)
-        assert np.array_equal(looped_clips(starts, num_frames, stride, total), expected), (num_frames, stride, total)
+        sampler = sampler_of(num_frames, stride, clips)
+        found = sampler.spread(total, 25.0, clips)
+        assert sampler.keeps(total)
+        assert np.array_equal(found, expected.T if num_frames == 1 else expected), (num_frames, stride, clips, total)
 
 
-def test_training_clips_equal_the_originals_for_the_same_draws() -> None:
+def test_training_clips_equal_the_originals_for_the_same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+
+    def draw(starts: SegmentStarts, generator: Generator) -> Indices:
+        return starts.at(np.random.RandomState(seeds[-1]).randint(starts.choices, size=len(starts.first)))
+
+    monkeypatch.setattr(SegmentStarts, "draw", draw)
     for num_frames, stride, clips, total, seed, expected in cases("train"):
-        starts = segment_starts(total, num_frames, stride, clips)
-        draws = np.random.RandomState(seed).randint(starts.choices, size=clips)
-        found = looped_clips(starts.at(draws), num_frames, stride, total)
-        assert np.array_equal(found, expected), (num_frames, stride, clips, total)
+        seeds.append(seed)
+        if num_frames == 1 or clips == 1:
+            found = sampler_of(num_frames, stride, clips).draw(total, 25.0, Generator())
+            assert np.array_equal(found, expected.flatten()), (num_frames, stride, clips, total)
+        else:  # no stage trains on several dense clips of a video
+            starts = draw(segment_starts(total, num_frames, stride, clips), Generator())
+            assert np.array_equal(looped_clips(starts, num_frames, stride, total), expected)
 
 
 @given(*shapes)

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 
 from tests.goldens import golden_tensors
+from vssl.data.sampling.samplers import VideoClips, build_sampler
+from vssl.data.sampling.sampling_config import SegmentsConfig
 from vssl.data.views import augment
+from vssl.data.views.augment_config import TestViewConfig
+from vssl.data.views.view_makers import view_for_testing
 from vssl.evals.features import mean_over_windows
 from vssl.evals.metrics import top_k
 
@@ -29,7 +33,7 @@ def test_a_network_sees_the_clips_that_the_originals_sees() -> None:
     for case in cases:
         views, expected = numbers[f"{case}_imgs"], numbers[f"{case}_backbone_in"]
         network = Recorder(int(numbers.get(f"{case}_n_out", torch.ones(2))[1]))
-        found = mean_over_windows(network, clips_of_videos(views, len(expected) // len(views)), len(views))
+        found = mean_over_windows(network, shown(views, len(expected) // len(views)), len(views))
         assert torch.equal(torch.cat(network.seen), expected), case
         if f"{case}_n_out" in numbers:
             assert list(found.shape) == numbers[f"{case}_n_out"].tolist()
@@ -47,13 +51,17 @@ class Recorder:
         return torch.zeros(len(clips), self.classes)
 
 
-def clips_of_videos(views: Tensor, per_video: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """(B, V, 3, T, H, W) views as the loader hands them on; one-frame views are the frames of clips, crop by crop."""
+def shown(views: Tensor, per_video: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """(B, V, 3, T, H, W) views of the original as a stage shows them: its sampler says which frames make a clip."""
+    count, frames = views.shape[1], views.shape[3]
+    sparse, crops = frames == 1, per_video if frames == 1 else 1
+    maker = view_for_testing(TestViewConfig(num_clips=count // crops, num_crops=crops, short_side=8), 8)
+    sampler = build_sampler(SegmentsConfig(sparse=sparse), count // crops if sparse else frames, 1)
+    drawn = maker.draw(lambda purpose: torch.Generator(), VideoClips(100, 25.0, sampler))
     for number, of_video in enumerate(views):
-        if of_video.shape[2] == 1:
-            planes = of_video[:, :, 0].chunk(per_video)  # (T, 3, H, W) of each crop
-            of_video = torch.stack([augment.to_view(one) for one in planes])
-        yield torch.full((len(of_video),), number), of_video
+        planes = of_video.transpose(1, 2).flatten(0, 1)  # (V T, 3, H, W)
+        clips = planes.split([len(view.indices) for view in drawn])
+        yield torch.full((len(drawn),), number), torch.stack([augment.to_view(clip) for clip in clips])
 
 
 def test_averages_of_views_equal_the_originals() -> None:
