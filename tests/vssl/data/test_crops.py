@@ -18,6 +18,7 @@ from vssl.data.sampling.samplers import VideoClips, build_sampler
 from vssl.data.sampling.sampling_config import SegmentsConfig
 from vssl.data.views import augment
 from vssl.data.views.augment_config import TestViewConfig
+from vssl.data.views.drawn import finished
 from vssl.data.views.resized_views import ScaledSquare
 from vssl.data.views.view_makers import view_for_testing
 
@@ -72,22 +73,18 @@ def test_three_crops_equal_the_originals() -> None:
     shapes = [key.removesuffix("_imgs") for key in numbers if key.startswith("three_") and key.endswith("_imgs")]
     assert shapes
     for shape in shapes:
-        images, boxes = numbers[f"{shape}_imgs"], numbers[f"{shape}_bbox"]
-        side = int(boxes[0][2] - boxes[0][0])
-        start, middle, end = three_crops(*images.shape[1:3], side, even=True)
-        per_crop = len(images)
-        expected = [b for b in (start, end, middle) for _ in range(per_crop)]  # the middle comes last
-        assert [(b[1], b[0], b[1] + b[3], b[0] + b[2]) for b in expected] == [tuple(row) for row in boxes.tolist()]
-        planes = augment.to_planes(torch.from_numpy(images))
-        clips = numbers[f"{shape}_out"]  # (crops * clips, 3, T, S, S)
-        views = torch.stack(
-            [
-                augment.to_view(clip)
-                for box in (start, end, middle)
-                for clip in augment.crop(planes, box).unflatten(0, (-1, clips.shape[2]))
-            ]
-        )
-        assert np.abs(augment.normalise(views, STS_STATISTICS).numpy() - clips).max() < 1e-5
+        images, expected = torch.from_numpy(numbers[f"{shape}_imgs"]), numbers[f"{shape}_out"]
+        num_frames, side = expected.shape[2:4]  # of (crops * clips, 3, T, S, S)
+        clips = VideoClips(len(images), 25.0, build_sampler(SegmentsConfig(), num_frames, 1))
+        config = TestViewConfig(num_clips=len(images) // num_frames, num_crops=3, short_side=side)
+        drawn = view_for_testing(config, side).draw(lambda purpose: torch.Generator(), clips)
+        boxes = numbers[f"{shape}_bbox"].reshape(len(drawn), num_frames, 4)
+        assert (boxes == boxes[:, :1]).all()
+        for view, (left, top, right, bottom) in zip(drawn, boxes[:, 0].tolist(), strict=True):
+            frames = images[view.indices]
+            assert torch.equal(view.crop(frames), augment.to_planes(frames)[..., top:bottom, left:right])
+        views = torch.stack([finished(view, images[view.indices], 0) for view in drawn])
+        assert np.abs(augment.normalise(views, STS_STATISTICS).numpy() - expected).max() < 1e-5
 
 
 def drawn_views(side: int, **config: Any) -> Sequence[Any]:
@@ -211,6 +208,7 @@ def test_sts_crops_equal_the_originals() -> None:
 
 
 def test_sts_central_crops_equal_the_originals() -> None:
+    """Boxes of a validation that crops the frame as decoded: the arithmetic is held, tests of stages scale first."""
     for row in golden("augment", "sts")["val_lazy"]:
         height, width = row[:2].astype(int).tolist()
         left, top, right, bottom = row[2:6].astype(int).tolist()

@@ -1,7 +1,8 @@
 """Views of STS, and others' for testing: frames are scaled first and cropped then, rounded as their public codes do.
 
 In STS's training both are one crop and one resize of the frame as decoded, which is what the crop of the scaled frame
-covers.
+covers. A departure: its public code treats the central crop of its validation so as well. Here every test scales the
+frame first, as that code does in its test of many views, so that a test of one view is a part of that.
 
 Sources: STS (Li et al., ECCV 2022) and mmaction2, on which its public code stands; FGKVMem (Li et al., ACM Multimedia
 2023) and PySlowFast.
