@@ -5,7 +5,10 @@ weight decay, until a fine-tuning on videos takes them up.
 
 Departures from the public code of STS: batches are mixed after colours are normalised, without rounding to 8 bits; the
 classifier starts at a deviation of 0.01 as everywhere here; running statistics follow the first normalisation group
-instead of the mean over GPUs.
+instead of the mean over GPUs; a training begins from its seed, never from weights.
+
+Weights that are there, published ones too, are tested by a `multiview` stage with clips of one frame and a test view of
+one clip, bicubic, rounded as torchvision does, whose short side is the crop's over a test share: 256 for 0.875 of 224.
 """
 
 import torch

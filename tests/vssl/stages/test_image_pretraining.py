@@ -1,6 +1,7 @@
 """From images to videos and their test, for all six networks of STS (card, section 13, points 5, 6, 14 and 15)."""
 
 import json
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -147,13 +148,40 @@ def test_point_10_views_are_averaged_as_asked_for(x3d: Path, inputs: Bound, tmp_
     tables = {}
     for average in ("prob", "score", "none"):
         Stage(multiview.run, viewing("x3d_s", average_clips=average), bound, average).execute(tmp_path)
-        path = tmp_path / average / "artifacts" / "predictions" / "predictions.parquet"
-        table = pd.read_parquet(path)
-        tables[average] = torch.from_numpy(np.stack(table["probabilities"].tolist()))
+        tables[average] = probabilities(tmp_path / average)
     assert len(tables["none"]) == 3 * 6
     views = tables["none"].view(3, 6, 2)
     torch.testing.assert_close(views.softmax(dim=2).mean(dim=1), tables["prob"], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(views.mean(dim=1).softmax(dim=1), tables["score"], rtol=1e-5, atol=1e-6)
+
+
+def test_weights_of_images_are_tested_without_training(x3d: Path, inputs: Bound, tmp_path: Path) -> None:
+    """Those of a stage, and the same as the public code writes them: the probabilities of the stage's own test."""
+    state = {}
+    for key, tensor in load_weights(artifact(x3d, "images")[0]).tensors.items():
+        for ours, theirs in (("backbone", "get_feature"), ("head.hidden", "fc1"), ("head.linear", "classifier")):
+            if key.startswith(f"{ours}."):
+                state[theirs + key.removeprefix(ours)] = tensor
+    path = tmp_path / "model_best.pth.tar"
+    torch.save({"state_dict": state, "args": Namespace(crop_pct=0.875), "epoch": 299}, path)
+    published = (Artifact(type="weights", path=path, digest="", origin=f"file:{path}"),)
+    one_frame = {"data": VIDEOS | {"num_frames": 1, "sampling": SEGMENTS}, "backbone": {"name": "x3d_s", "width": 8}}
+    for share in (0.875, 0.95):
+        own = probabilities(x3d / "images", f"crop{share:g}")
+        assert len(own) == 3
+        view = {"num_clips": 1, "short_side": int(32 / share), "rounding": "torchvision", "resampling": "bicubic"}
+        for name, weights in (("ours", artifact(x3d, "images")), ("theirs", published)):
+            stage = Stage(
+                multiview.run, viewing("x3d_s", test_view=view, **one_frame), inputs | {"weights": weights}, name
+            )
+            stage.execute(tmp_path / f"{share:g}")
+            torch.testing.assert_close(probabilities(tmp_path / f"{share:g}" / name), own)
+
+
+def probabilities(stage: Path, table: str = "predictions") -> torch.Tensor:
+    """(N, K) of a stage's folder."""
+    read = pd.read_parquet(stage / "artifacts" / "predictions" / f"{table}.parquet")
+    return torch.from_numpy(np.stack(read["probabilities"].tolist()))
 
 
 def test_a_classifier_is_tested_with_the_convolutions_that_it_learned_with(
