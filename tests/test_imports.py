@@ -73,6 +73,7 @@ MAY_IMPORT: dict[str, list[str]] = {
         *("vssl.published_carl", "vssl.inert_pickles", "vssl.backbones.misfits"),
     ],
     "vssl.exchange": [*PLAIN, "vssl.published", "vssl.weights", "vssl.inert_pickles"],
+    "vssl.published_images": [*PLAIN, "vssl.inert_pickles"],
     "vssl.optim": [*CONFIGS, "vssl.lamb"],
     "vssl.predict": ["vssl", "vssl.*"],
     "vssl.plots_*": [*PLAIN, "vssl.plots", "vssl.plots_*"],

@@ -5,11 +5,13 @@ A file of BYOL, MoCo v2 or SimCLR holds two networks and heads; what is taken is
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from vssl.inert_pickles import read_inert, without_inert
 from vssl.run import StageError
 
 Published = Literal["imagenet", "byol", "mocov2", "simclr"]
@@ -28,14 +30,22 @@ def read_image_network(path: Path, kind: Published) -> dict[str, Tensor]:
     """The tensors of a ResNet, its classifier or projector left out.
 
     Raises:
-        StageError: the file cannot be read without running what is in it, or holds no such network.
+        StageError: the file cannot be read, or holds no such network.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _read(path)
     except Exception as error:  # torch's reader fails in unforeseeable ways
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StageError(f"{path} cannot be read as tensors ({reason}); save its state dict by torch.save") from None
     return image_network(content, kind, str(path))
+
+
+def _read(path: Path) -> Any:
+    """What a file holds: tensors and plain values; what else, as the settings in Lightning's of SimCLR, is left out."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError:
+        return without_inert(read_inert(path))
 
 
 def image_network(content: Any, kind: Published, where: str) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """What CARL's backbone starts from: files under the names others gave them, whole or not at all (card, point 10)."""
 
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from vssl.backbones.backbone_config import FrameResNet50Config, TinyFramesConfig
 from vssl.methods.carl import CARL
 from vssl.methods.carl_config import CARLConfig
 from vssl.nn.embedder_config import TransformerEmbedderConfig
-from vssl.published_images import image_network
+from vssl.published_images import image_network, read_image_network
 from vssl.run import Run, StageError
 from vssl.stages.initial import initialise
 from vssl.weights import save_weights
@@ -55,6 +56,18 @@ def test_point_10_every_tensor_is_taken_from_the_right_network(kind: Any) -> Non
     names = ("conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer4.2.bn3.bias")
     state = {name: torch.full((), float(n)) for n, name in enumerate(names)}
     assert image_network(published(kind, state), kind, "a file") == state
+
+
+def test_a_file_of_lightning_is_read_without_its_settings(tmp_path: Path) -> None:
+    state = {"conv1.weight": torch.ones(2), "bn1.bias": torch.zeros(2)}
+    path = tmp_path / "simclr.ckpt"
+    torch.save(published("simclr", state) | {"hparams": Namespace(lr=0.1), "callbacks": {Path: {"best": None}}}, path)
+    found = read_image_network(path, "simclr")
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(StageError, match="cannot be read as tensors"):
+        read_image_network(path, "simclr")
 
 
 def test_point_10_a_published_file_fills_the_backbone_and_is_named(tmp_path: Path, capsys: Any) -> None:
