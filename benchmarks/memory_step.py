@@ -14,12 +14,9 @@ the last step's, of both directions. Without a GPU time is what the processor sp
 import argparse
 import copy
 import math
-import os
 import sys
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +29,7 @@ from torch import Tensor, nn
 from torchvision.models.video import r3d_18
 
 from benchmarks.one_batch import own_loop
+from benchmarks.rows import Measured, print_rows, where
 from benchmarks.spent import clock, peak_gb
 from vssl.backbones.backbone_config import R3D18Config
 from vssl.device import placed, prepared
@@ -61,13 +59,6 @@ class Case:
     batch: int  # videos
     warm_up: int  # steps that are not counted
     steps: int
-
-
-@dataclass(frozen=True)
-class Measured:
-    clips_per_s: float
-    peak_gb: float
-    loss: float
 
 
 def measured(case: Case) -> Measured:
@@ -198,28 +189,12 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=64 if on_gpu else 2)
     chosen = parser.parse_args()
     frames, side, warm_up = (16, 112, 3) if on_gpu else (8, 32, 1)
-    where = torch.cuda.get_device_name() if on_gpu else f"one of {os.cpu_count()} cores, no GPU"
     print(
-        f"{where}: R3D-18, two clips of {frames} frames of {side} pixels of each of {chosen.batch} videos, "
+        f"{where()}: R3D-18, two clips of {frames} frames of {side} pixels of each of {chosen.batch} videos, "
         f"{chosen.steps} steps after {warm_up} to warm up"
     )
-    print(f"{'loop':<7}{'precision':<11}{'clips/s':>9}{'peak memory':>14}{'loss':>9}", flush=True)
-    has_bf16 = on_gpu or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    rows = []
-    for loop, precision in ROWS:
-        if precision == "bf16" and not has_bf16:
-            print(f"{loop:<7}{precision:<11}  left out: this processor has no instructions for it")
-            continue
-        case = Case(loop, precision, frames, side, chosen.batch, warm_up, chosen.steps)
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-            row = fresh.submit(measured, case).result()
-        rows.append(row)
-        print(
-            f"{loop:<7}{precision:<11}{row.clips_per_s:>9.2f}{row.peak_gb:>11.2f} GB{row.loss:>9.4f}",
-            flush=True,
-        )
-    speed, memory = (rows[-1].clips_per_s / rows[0].clips_per_s, rows[-1].peak_gb / rows[0].peak_gb)
-    print(f"last over first: {speed:.2f} times the clips/s, {memory:.2f} of the memory")
+    cases = {row: Case(*row, frames, side, chosen.batch, warm_up, chosen.steps) for row in ROWS}
+    print_rows(("loop", "precision"), cases, measured)
     return 0
 
 

@@ -12,12 +12,9 @@ spent, so that other work on the machine matters little.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.one_batch import own_loop
+from benchmarks.rows import Measured, print_rows, where
 from benchmarks.spent import clock, peak_gb
 from vssl.backbones.backbone_config import TimeSformerConfig
 from vssl.backbones.build import build_backbone
@@ -65,13 +63,6 @@ class Case:
     batch: int
     warm_up: int  # steps that are not counted
     steps: int
-
-
-@dataclass(frozen=True)
-class Measured:
-    clips_per_s: float
-    peak_gb: float
-    loss: float
 
 
 def measured(case: Case) -> Measured:
@@ -132,28 +123,12 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=8 if on_gpu else 2)
     chosen = parser.parse_args()
     config, warm_up = (FULL, 3) if on_gpu else (ONE_BLOCK, 1)
-    where = torch.cuda.get_device_name() if on_gpu else f"one of {os.cpu_count()} cores, no GPU"
     print(
-        f"{where}: {config.depth} of {FULL.depth} blocks, {config.num_frames} frames of {config.image_size} pixels, "
+        f"{where()}: {config.depth} of {FULL.depth} blocks, {config.num_frames} frames of {config.image_size} pixels, "
         f"{chosen.batch} clips a step, {chosen.steps} steps after {warm_up} to warm up"
     )
-    print(f"{'loop':<7}{'precision':<11}{'attention':<11}{'clips/s':>9}{'peak memory':>14}{'loss':>9}")
-    has_bf16 = on_gpu or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    rows = []
-    for loop, precision, attention in ROWS:
-        if precision == "bf16" and not has_bf16:
-            print(f"{loop:<7}{precision:<11}{attention:<11}  left out: this processor has no instructions for it")
-            continue
-        case = Case(loop, precision, attention, config, chosen.batch, warm_up, chosen.steps)
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-            row = fresh.submit(measured, case).result()
-        rows.append(row)
-        print(
-            f"{loop:<7}{precision:<11}{attention:<11}{row.clips_per_s:>9.2f}{row.peak_gb:>11.2f} GB{row.loss:>9.4f}",
-            flush=True,
-        )
-    speed, memory = (rows[-1].clips_per_s / rows[0].clips_per_s, rows[-1].peak_gb / rows[0].peak_gb)
-    print(f"last over first: {speed:.2f} times the clips/s, {memory:.2f} of the memory")
+    cases = {row: Case(*row, config, chosen.batch, warm_up, chosen.steps) for row in ROWS}
+    print_rows(("loop", "precision", "attention"), cases, measured)
     return 0
 
 

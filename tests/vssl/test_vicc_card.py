@@ -10,7 +10,8 @@ SINKHORN, OPTIM = "tests.vssl.losses.test_swapped_prediction", "tests.vssl.test_
 QUEUE, HEADS = "tests.vssl.nn.test_embedding_queue", "tests.vssl.nn.test_heads"
 BACKBONES, FILES = "tests.vssl.backbones.test_backbones", "tests.vssl.test_published"
 SAMPLING, CLIPS, FLOW, VIEWS = (f"tests.vssl.data.test_{name}" for name in ("sampling", "clips", "flow", "augment"))
-PROTOCOLS, CLASSIFIERS = "tests.vssl.evals.test_protocols", "tests.vssl.stages.test_classifiers"
+PROTOCOLS, SCORES = "tests.vssl.evals.test_protocols", "tests.vssl.evals.test_scores_of_videos"
+CLASSIFIERS = "tests.vssl.stages.test_classifiers"
 SWEEPS = "tests.launch.test_vicc_sweeps"
 POINTS = {
     1: [
@@ -77,7 +78,7 @@ POINTS = {
     13: [
         f"{PROTOCOLS}:test_point_13_retrieval_equals_the_original",
         f"{PROTOCOLS}:test_point_13_fusion_joins_by_name_under_permuted_storage_order",
-        f"{CLASSIFIERS}:test_point_13_ten_crop_golden",
+        f"{SCORES}:test_point_13_ten_crop_golden",
     ],
     14: [
         "tests.vssl.stages.test_linear:test_point_14_linear_probe_only_trains_the_head",
@@ -106,7 +107,7 @@ GOLDENS = {
     "single_loss": f"{STEPS}:test_point_02_single_loss_golden",
     "single_queue": f"{STEPS}:test_point_02_single_queue_golden",
     "sinkhorn": f"{SINKHORN}:test_point_02_sinkhorn_golden",
-    "tencrop": f"{CLASSIFIERS}:test_point_13_ten_crop_golden",
+    "tencrop": f"{SCORES}:test_point_13_ten_crop_golden",
     "train_steps": f"{STEPS}:test_point_02_train_steps_golden",
 }
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,10 +28,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that are read, in the order in which they are handed out."""
     names: list[str] = []
 
-    def counted(work: Callable[[Path], object], tasks: Iterable[Path], *workers: int, **limits: object) -> object:
+    def counted(work: Callable[[Path], object], tasks: Iterable[Path], workers: int, **limits: Any) -> object:
         paths = list(tasks)
         names.extend(path.name for path in paths)
-        return isolated(work, paths, *workers, **limits)  # type: ignore[arg-type]
+        return isolated(work, paths, workers, **limits)
 
     monkeypatch.setattr(examine, "isolated", counted)
     return names

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from vssl.data.views.augment_config import TestViewConfig
 from vssl.data.views.view_makers import view_for_testing
 from vssl.evals.features import mean_over_windows
 from vssl.evals.metrics import top_k
+from vssl.evals.protocols import Described, crop_protocols, fused_probabilities
 
 
 def softmax(logits: Tensor) -> Tensor:
@@ -86,6 +88,25 @@ def test_views_in_any_order_equal_the_originals() -> None:
     assert (views * found - numbers["video_scores"]).abs().max() < 1e-6
     for k in (1, 5):
         assert round(100 * top_k(found, labels, k), 2) == float(numbers[f"top{k}"])
+
+
+def test_point_13_ten_crop_golden() -> None:
+    z = golden_tensors("tencrop")
+    labels, fused = z["label"], {}
+    for name in ("rgb", "flow"):
+        logits = z[f"logits_{name}"]  # (videos, crops, windows, K), NaN where a video has fewer windows
+        means = [averaged(video[:, :count].flatten(0, 1), count) for video, count in zip(logits, z["n_clips"].tolist())]
+        protocols = crop_protocols(torch.stack(means))
+        assert list(protocols) == ["centre", "five", "ten"]
+        for ours, theirs in (("centre", "center"), ("five", "five"), ("ten", "ten")):
+            torch.testing.assert_close(protocols[ours], z[f"{name}_{theirs}_prob"].float(), rtol=1e-5, atol=1e-5)
+            found = [top_k(protocols[ours], labels, k) for k in (1, 5)]
+            assert found == pytest.approx(z[f"{name}_{theirs}_acc"].tolist(), abs=1e-6)
+        names = [f"v{number}" for number in range(len(labels))]
+        fused[name] = Described(names=names, labels=labels, vectors=protocols["ten"])
+    two = fused_probabilities(fused["rgb"], fused["flow"])
+    torch.testing.assert_close(two.vectors, z["two_prob"].float(), rtol=1e-5, atol=1e-5)
+    assert top_k(two.vectors, labels, 1) == pytest.approx(z["two_acc1"].item(), abs=1e-6)
 
 
 def test_averaged_probabilities_sum_to_one() -> None:

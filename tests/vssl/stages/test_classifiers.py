@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.goldens import golden_tensors
 from tests.tiny_stages import BACKBONE, Stage, artifact_of, clips, finetuning, runtime, weights_of
 from vssl.backbones.backbone_config import S3DConfig, TinyConfig
 from vssl.backbones.build import build_backbone
@@ -20,9 +19,6 @@ from vssl.data.sampling.samplers import Dense, VideoClips
 from vssl.data.views.augment import centre_crop, crop, flip, resize, resize_short_side, to_planes, to_view
 from vssl.data.views.augment_config import TestViewConfig
 from vssl.data.views.drawn import finished
-from vssl.evals.features import mean_over_windows
-from vssl.evals.metrics import top_k
-from vssl.evals.protocols import Described, crop_protocols, fused_probabilities
 from vssl.loop import train
 from vssl.methods import Position
 from vssl.methods.supervised import Supervised
@@ -35,32 +31,6 @@ from vssl.stages.crops_view import CropsView
 from vssl.stages.fusion_config import FusionConfig
 from vssl.stages.multiview_config import MultiviewConfig
 from vssl.weights import load_weights
-
-
-def test_point_13_ten_crop_golden() -> None:
-    z = golden_tensors("tencrop")
-    labels, fused = z["label"], {}
-    for name in ("rgb", "flow"):
-        logits = z[f"logits_{name}"]  # (videos, crops, windows, K), NaN where a video has fewer windows
-        means = [mean_over_crops(video[:, :count]) for video, count in zip(logits, z["n_clips"].tolist())]
-        protocols = crop_protocols(torch.stack(means))
-        assert list(protocols) == ["centre", "five", "ten"]
-        for ours, theirs in (("centre", "center"), ("five", "five"), ("ten", "ten")):
-            torch.testing.assert_close(protocols[ours], z[f"{name}_{theirs}_prob"].float(), rtol=1e-5, atol=1e-5)
-            found = [top_k(protocols[ours], labels, k) for k in (1, 5)]
-            assert found == pytest.approx(z[f"{name}_{theirs}_acc"].tolist(), abs=1e-6)
-        names = [f"v{number}" for number in range(len(labels))]
-        fused[name] = Described(names=names, labels=labels, vectors=protocols["ten"])
-    two = fused_probabilities(fused["rgb"], fused["flow"])
-    torch.testing.assert_close(two.vectors, z["two_prob"].float(), rtol=1e-5, atol=1e-5)
-    assert top_k(two.vectors, labels, 1) == pytest.approx(z["two_acc1"].item(), abs=1e-6)
-
-
-def mean_over_crops(logits: Tensor) -> Tensor:
-    """(crops, windows, K) logits of a video -> (crops, K) probabilities."""
-    crops, windows = logits.shape[:2]
-    numbers = torch.arange(crops).repeat_interleave(windows)
-    return mean_over_windows(lambda one: one.softmax(dim=1), [(numbers, logits.flatten(0, 1))], crops)
 
 
 def views(frames: Tensor, crops: int, **config: Any) -> Tensor:
